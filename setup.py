@@ -1,0 +1,27 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+demo = ["einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
+train = [*demo, "pytorch-lightning>=2.6"]
+
+setup(
+    name="taylorseer-guider",
+    version=re.search(r'__version__ = "(.+)"', (here / "taylorseer_guider/__init__.py").read_text())[1],
+    description="Sample with sgm-family diffusion code several times cheaper, by changing one line of YAML",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    install_requires=["torch>=2.1", "omegaconf>=2.3"],
+    extras_require={
+        "demo": demo,
+        "train": train,
+        "test": [*train, "hypothesis", "pytest"],
+    },
+    packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
+    package_dir={"taylorseer_guider.configs": "configs"},
+    package_data={"taylorseer_guider.tiny": ["*.safetensors"], "taylorseer_guider.configs": ["*.yaml"]},
+)

@@ -1,0 +1,81 @@
+"""Forecasting a denoised output from earlier ones: coordinates, weights (Python floats) and the one weighted sum (tensors).
+
+Whatever the basis, a forecast is linear in the outputs it is made from,
+
+    D_hat(sigma) = sum_j w_j D_j,        w = weights(u(sigma_0 .. sigma_m), u(sigma))
+
+so the mathematics below works on a handful of float64 scalars and the tensors are touched once, by ``weighted_sum``.
+"""
+
+import math
+
+import torch
+
+SIGMA_DATA = 0.5  # EDM's spread of the data; where the asinh coordinate turns from linear to logarithmic
+RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
+CHUNK = 1 << 17  # elements summed at a time on a CPU, so that partial sums stay in cache
+
+COORDINATES = {
+    "sigma": float,
+    "rho": lambda sigma: sigma ** (1 / RHO),
+    "log_sigma": math.log,
+    "asinh": lambda sigma: math.asinh(sigma / SIGMA_DATA),
+}
+
+
+def newton_weights(nodes, u):
+    """Weights of Newton's divided-difference polynomial through ``nodes`` (distinct floats), evaluated at ``u``.
+
+    Exact for polynomials of degree below ``len(nodes)``, whatever the spacing. Computed in Lagrange's form, which gives the
+    same polynomial with less rounding.
+    """
+    return [math.prod((u - b) / (a - b) for b in nodes if b != a) for a in nodes]
+
+
+def taylor_weights(nodes, u):
+    """Weights of the truncated Taylor series of TaylorSeer (arXiv 2503.06923, eq. 6) about ``nodes[0]``, the newest.
+
+    The j-th derivative over j! is the divided difference f[u_0 .. u_j], so uneven spacing is honoured order by order, where
+    the paper divides every order by one gap. On a uniform grid both are the same.
+    """
+    weights = [0.0] * len(nodes)
+    for order in range(len(nodes)):
+        known = nodes[: order + 1]
+        for i, a in enumerate(known):
+            weights[i] += (u - nodes[0]) ** order / math.prod(a - b for b in known if b != a)
+    return weights
+
+
+BASES = {"newton": newton_weights, "taylor": taylor_weights}
+
+
+def distinct(nodes, count, tolerance=1e-6):
+    """Indices of the first ``count`` finite nodes that stand apart, so that no difference divides by (nearly) zero."""
+    chosen = []
+    for i, node in enumerate(nodes):
+        scale = max([abs(node), *(abs(nodes[j]) for j in chosen)])
+        apart = all(abs(node - nodes[j]) > tolerance * scale for j in chosen)
+        if math.isfinite(node) and apart and len(chosen) < count:
+            chosen.append(i)
+    return chosen
+
+
+@torch.no_grad()
+def weighted_sum(weights, tensors, dtype=None):
+    """``sum_j weights[j] * tensors[j]`` in one pass over memory, as a new contiguous tensor.
+
+    ``tensors`` share shape and device and are only read; half types are accumulated in float32. The result has ``dtype``,
+    or that of ``tensors[0]``.
+    """
+    first = tensors[0]
+    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+    flat_out, flat = out.view(-1), [t.reshape(-1) for t in tensors]
+    step = CHUNK if out.device.type == "cpu" else max(out.numel(), 1)
+    for start in range(0, out.numel(), step):
+        part = slice(start, start + step)
+        total = flat[0][part].to(wide) * weights[0]
+        for weight, tensor in zip(weights[1:], flat[1:], strict=True):
+            total.add_(tensor[part], alpha=weight)
+        flat_out[part] = total
+    return out

@@ -1,0 +1,64 @@
+"""The known hosts as data: where their samplers and guiders live, and what is wrapped there."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Host:
+    """One code base of the sgm family. It is found among the loaded modules; none is imported to see whether it is there."""
+
+    name: str
+    sampling: str  # module of the samplers
+    guiders: str  # module of VanillaCFG and IdentityGuider
+    base: str = "BaseDiffusionSampler"
+    unusual: tuple[str, ...] = ("LinearMultistepSampler",)  # samplers that call the denoiser past `denoise`
+
+    def loaded(self):
+        """Whether the program has imported this host's samplers."""
+        return self.sampling in sys.modules
+
+    def sampler_class(self, name):
+        """The host's class ``name``, or None where this version of the host has none."""
+        return getattr(sys.modules[self.sampling], name, None)
+
+    def guider_class(self, name):
+        """The host's own guider class ``name``."""
+        return getattr(importlib.import_module(self.guiders), name)
+
+
+HOSTS = (
+    Host("sgm", "sgm.modules.diffusionmodules.sampling", "sgm.modules.diffusionmodules.guiders"),
+    Host("Inf-DiT", "dit.sampling.samplers", "dit.sampling.guiders"),
+    Host(
+        "imaginairy",
+        "imaginairy.modules.sgm.diffusionmodules.sampling",
+        "imaginairy.modules.sgm.diffusionmodules.guiders",
+    ),
+    Host("standalone", "taylorseer_guider.standalone.sampling", "taylorseer_guider.standalone.guiders"),
+)
+
+
+def loaded_hosts():
+    """The hosts among the loaded modules."""
+    return [host for host in HOSTS if host.loaded()]
+
+
+def building_host():
+    """The host that is building a guider right now; failing that, the only one loaded; else None.
+
+    A process may hold several hosts. The one that matters is the one whose sampler's constructor is on the stack.
+    """
+    hosts = {host.sampling: host for host in loaded_hosts()}
+    frame = sys._getframe(1)
+    while frame is not None:
+        if host := hosts.get(frame.f_globals.get("__name__")):
+            return host
+        frame = frame.f_back
+    return next(iter(hosts.values())) if len(hosts) == 1 else None
+
+
+def host_named(name):
+    """The host of that name, loaded or not."""
+    return next(host for host in HOSTS if host.name == name)

@@ -1,0 +1,68 @@
+"""What a run did: plain data, its table and its dictionary."""
+
+from dataclasses import asdict, dataclass, field
+
+CALL, FORECAST = "call", "forecast"
+
+
+@dataclass
+class Visit:
+    """One request for an output. ``sigma`` is None where the samples of a batch do not share one."""
+
+    step: int | None
+    sigma: float | None
+    action: str  # CALL or FORECAST
+    reason: str
+    order: int | None = None  # of the forecast
+    weight_sum: float | None = None  # sum of |weights|: how much a forecast amplifies errors of the outputs it is made from
+    seconds: float = 0.0  # in the denoiser and the inner guider, or in the forecast
+
+
+@dataclass
+class Report:
+    """The visits of one run, and what they add up to."""
+
+    visits: list[Visit] = field(default_factory=list)
+    peak_bytes: int = 0  # most that the history ever held
+    finished: bool = False
+
+    def _of(self, action):
+        return [visit for visit in self.visits if visit.action == action]
+
+    @property
+    def calls(self):
+        """Runs of the denoiser (NFE)."""
+        return len(self._of(CALL))
+
+    @property
+    def forecasts(self):
+        """Visits answered from history."""
+        return len(self._of(FORECAST))
+
+    @property
+    def denoiser_seconds(self):
+        return sum(visit.seconds for visit in self._of(CALL))
+
+    @property
+    def forecast_seconds(self):
+        return sum(visit.seconds for visit in self._of(FORECAST))
+
+    def to_dict(self):
+        """Plain numbers, strings and lists, ready for JSON."""
+        names = ("calls", "forecasts", "denoiser_seconds", "forecast_seconds", "peak_bytes", "finished")
+        totals = {name: getattr(self, name) for name in names}
+        return {**totals, "visits": [asdict(visit) for visit in self.visits]}
+
+    def __str__(self):
+        lines = [f"{'visit':>5} {'step':>4} {'sigma':>10} {'action':<8} {'order':>5} {'|w|':>6} {'ms':>9}  reason"]
+        for i, v in enumerate(self.visits):
+            step = "-" if v.step is None else v.step
+            sigma = "-" if v.sigma is None else f"{v.sigma:.5g}"
+            order = "" if v.order is None else v.order
+            weight = "" if v.weight_sum is None else f"{v.weight_sum:.2f}"
+            lines.append(f"{i:>5} {step:>4} {sigma:>10} {v.action:<8} {order:>5} {weight:>6} {1e3 * v.seconds:>9.2f}  {v.reason}")
+        lines.append(
+            f"{len(self.visits)} visits: {self.calls} calls in {self.denoiser_seconds:.2f} s, {self.forecasts} forecasts in "
+            f"{self.forecast_seconds:.3f} s, {self.peak_bytes / 2**20:.1f} MiB of history at the peak"
+        )
+        return "\n".join(lines)
