@@ -15,7 +15,19 @@ from .standalone.config import get_obj_from_str
 from .trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
+SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
 _OPTIONS = tuple(field.name for field in fields(Settings))
+
+
+def _signature():
+    """The constructor's signature with every option spelled out, for editors, ``help`` and ``inspect``."""
+    options = [
+        inspect.Parameter("scale", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=5.0),
+        *(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default) for field in fields(Settings)),
+        inspect.Parameter("guider_config", inspect.Parameter.KEYWORD_ONLY, default=None),
+        inspect.Parameter("inner", inspect.Parameter.VAR_KEYWORD),
+    ]
+    return inspect.Signature(options)
 
 
 class TaylorSeerGuider(shim.Skipping):
@@ -44,14 +56,16 @@ class TaylorSeerGuider(shim.Skipping):
     After a run, ``report`` says what was done. Raises ValueError at construction for a value out of range or an unknown name.
     """
 
-    def __init__(self, scale=5.0, guider_config=None, **options):
-        finite_number("scale", scale, "5.0 is usual, 0 and 1 need no unconditional branch")
-        self._arguments = {"scale": scale, "guider_config": guider_config, **options}
+    __signature__ = _signature()
+
+    def __init__(self, scale=5.0, *, guider_config=None, **options):
+        finite_number("scale", scale, SCALE_REMEDY)
         self.settings = Settings(**{name: options.pop(name) for name in _OPTIONS if name in options})
         self._build_inner = partial(_build_inner, host=building_host(), guider_config=guider_config, inner=options)
+        self._wraps_another = guider_config is not None
+        self._scale = scale
         self.inner = self._build_inner(scale)
         self.report = None
-        self._scale = scale
         self._run = None
         self._pending = None  # (visit, x, started), from prepare_inputs to the call that answers it
         self._gates = 0
@@ -136,8 +150,11 @@ class TaylorSeerGuider(shim.Skipping):
 
     @scale.setter
     def scale(self, scale):
-        finite_number("scale", scale, "5.0 is usual, 0 and 1 need no unconditional branch")
-        self.inner = self._build_inner(scale)
+        if self._wraps_another:
+            self.inner.scale = scale
+        else:
+            finite_number("scale", scale, SCALE_REMEDY)
+            self.inner = self._build_inner(scale)
         self._scale = scale
 
     def __getattr__(self, name):
@@ -156,7 +173,7 @@ class TaylorSeerGuider(shim.Skipping):
         target.__setattr__(name, value)
 
     def __reduce__(self):
-        return partial(TaylorSeerGuider, **self._arguments), ()
+        return _restore, ({**self.__dict__, "report": None, "_run": None, "_pending": None, "_gates": 0},)
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
@@ -166,6 +183,14 @@ class TaylorSeerGuider(shim.Skipping):
         if not self._warned:
             self._warned = True
             logger.warning("every visit computes: %s (see taylorseer_guider.shim.attach)", why)
+
+
+def _restore(state):
+    """A copy of a guider: its settings and the guider it wraps, without the state of a run."""
+    guider = object.__new__(TaylorSeerGuider)
+    guider.__dict__.update(state)
+    shim.install()
+    return guider
 
 
 def _build_inner(scale, host, guider_config, inner):

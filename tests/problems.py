@@ -1,0 +1,65 @@
+"""Denoisers in closed form, and the standalone samplers that walk them."""
+
+import torch
+
+from taylorseer_guider.standalone.config import append_dims, instantiate_from_config
+
+SAMPLERS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler")
+VANILLA = "taylorseer_guider.standalone.guiders.VanillaCFG"
+IDENTITY = "taylorseer_guider.standalone.guiders.IdentityGuider"
+OURS = "taylorseer_guider.TaylorSeerGuider"
+EXACT = {"interval": 1, "repeat_visits": "compute"}
+
+
+class GaussianMixture:
+    """The exact denoiser E[x0 | x] of a mixture of Gaussians; ``cond["vector"]`` (B, K) holds the components' log weights.
+
+    ``calls`` counts runs and ``seen`` keeps the x of each, so that a test can tell what reached the network.
+    """
+
+    def __init__(self, shape=(3, 4, 4), components=5, spread=0.3, dtype=torch.float64):
+        rng = torch.Generator().manual_seed(7)
+        self.means = 0.6 * torch.randn(components, *shape, generator=rng, dtype=torch.float64).to(dtype)
+        self.spread, self.shape, self.dtype = spread, shape, dtype
+        self.calls, self.seen = 0, []
+
+    def __call__(self, x, sigma, cond):
+        self.calls += 1
+        self.seen.append(x.clone())
+        sigma = append_dims(sigma.to(x.dtype), x.ndim)
+        variance = self.spread**2 + sigma**2
+        away = x[:, None] - self.means.to(x.dtype)
+        logits = cond["vector"] - 0.5 * (away**2 / variance[:, None]).flatten(2).sum(-1)
+        mean = torch.einsum("bk,k...->b...", logits.softmax(-1), self.means.to(x.dtype))
+        return (self.spread**2 * x + sigma**2 * mean) / variance
+
+    def inputs(self, batch=2, seed=0):
+        """``x, cond, uc`` for a sampler: unit noise, a leaning to some components, and none."""
+        rng = torch.Generator().manual_seed(seed)
+        x = torch.randn(batch, *self.shape, generator=rng, dtype=torch.float64)
+        lean = 2 * torch.randn(batch, len(self.means), generator=rng, dtype=torch.float64)
+        return x.to(self.dtype), {"vector": lean.to(self.dtype)}, {"vector": torch.zeros_like(lean).to(self.dtype)}
+
+
+def sampler_config(name, target=OURS, num_steps=20, **params):
+    """A standalone sampler's YAML as a dictionary, with a guider of class ``target``."""
+    discretization = "taylorseer_guider.standalone.discretization.EDMDiscretization"
+    return {
+        "target": f"taylorseer_guider.standalone.sampling.{name}",
+        "params": {
+            "num_steps": num_steps,
+            "discretization_config": {"target": discretization, "params": {"sigma_min": 0.002, "sigma_max": 40.0}},
+            "guider_config": {"target": target, "params": params},
+        },
+    }
+
+
+def sampler(name, target=OURS, num_steps=20, **params):
+    """That sampler, built."""
+    return instantiate_from_config(sampler_config(name, target, num_steps, **params))
+
+
+def sample(name, problem, target=OURS, inputs=None, num_steps=20, **params):
+    """Run it once on ``problem``. Returns (image, sampler)."""
+    built = sampler(name, target, num_steps, **params)
+    return built(problem, *(inputs or problem.inputs())), built

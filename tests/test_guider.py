@@ -1,0 +1,280 @@
+"""The guider on a closed-form denoiser in the standalone host."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
+
+from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
+from taylorseer_guider.trajectory import Trajectory
+
+FULL_CALLS = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
+
+
+def error(image, full):
+    return ((image - full).norm() / full.norm()).item()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("options", [EXACT, {"use_cache": False}, {"use_cache": False, "interval": 4}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_forecasts_it_is_the_hosts_own_guider_bit_for_bit(name, options, dtype):
+    problem = GaussianMixture(dtype=dtype)
+    full, _ = sample(name, problem, VANILLA, scale=3.0)
+    assert problem.calls == FULL_CALLS[name]
+    image, built = sample(name, problem, scale=3.0, **options)
+    assert torch.equal(image, full)
+    assert built.guider.report.calls == FULL_CALLS[name]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("interval", [1, 2, 3, 5])
+@pytest.mark.parametrize("quantity", ["denoised", "eps"])
+def test_calls_counted_in_the_denoiser_are_the_plans_and_the_reports(name, interval, quantity):
+    problem = GaussianMixture()
+    image, built = sample(name, problem, interval=interval, quantity=quantity, warmup=1, tail=0)
+    report = built.guider.report
+    assert problem.calls == report.calls == -(-20 // interval)
+    assert len(report.visits) == FULL_CALLS[name] == report.calls + report.forecasts
+    assert torch.isfinite(image).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_error_falls_with_smaller_intervals(name):
+    problem = GaussianMixture(spread=0.6)
+    full, _ = sample(name, problem, VANILLA, num_steps=60, scale=1.5)
+    options = {"num_steps": 60, "scale": 1.5, "repeat_visits": "compute"}
+    errors = [error(sample(name, problem, interval=interval, **options)[0], full) for interval in (10, 6, 3, 2, 1)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0 < errors[-2] < 0.1
+
+
+@pytest.mark.parametrize("coordinate", ["sigma", "rho", "log_sigma", "asinh"])
+@pytest.mark.parametrize("basis", ["newton", "taylor"])
+def test_every_coordinate_and_basis_comes_near_the_full_run(coordinate, basis):
+    problem = GaussianMixture(spread=0.6)
+    full, _ = sample("EulerEDMSampler", problem, VANILLA, scale=1.5)
+    image, _ = sample("EulerEDMSampler", problem, scale=1.5, interval=2, max_order=1, coordinate=coordinate, basis=basis)
+    assert 0 < error(image, full) < 0.2
+
+
+def test_a_denoiser_that_is_linear_in_the_coordinate_is_forecast_to_rounding():
+    def denoiser(x, sigma, cond):
+        return cond["vector"] * sigma[:, None] ** (1 / 7) + torch.ones_like(x)
+
+    x, slope = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    full = sampler("EulerEDMSampler", IDENTITY)(denoiser, x, {"vector": slope})
+    built = sampler("EulerEDMSampler", scale=0, interval=3, warmup=2, max_order=1, coordinate="rho")
+    torch.testing.assert_close(built(denoiser, x, {"vector": slope}), full, rtol=0, atol=1e-6)
+    assert built.guider.report.calls == 8
+
+
+def test_the_guided_output_is_vanilla_cfgs_formula():
+    guider = TaylorSeerGuider(scale=7.5)
+    uncond, cond = torch.randn(2, 3, 8), torch.randn(2, 3, 8)
+    torch.testing.assert_close(guider(torch.cat([uncond, cond]), torch.ones(2)), uncond + 7.5 * (cond - uncond))
+
+
+def test_scale_0_is_the_conditional_branch_and_needs_no_uc():
+    problem = GaussianMixture()
+    x, cond, _ = problem.inputs()
+    full = sampler("HeunEDMSampler", IDENTITY)(problem, x, cond)
+    assert torch.equal(sampler("HeunEDMSampler", scale=0, **EXACT)(problem, x, cond), full)
+    assert all(seen.shape == x.shape for seen in problem.seen)
+
+
+def test_scale_1_gives_vanilla_cfgs_result_from_one_branch():
+    problem = GaussianMixture()
+    full, _ = sample("HeunEDMSampler", problem, VANILLA, scale=1.0)
+    problem.seen.clear()
+    image, built = sample("HeunEDMSampler", problem, scale=1.0, **EXACT)
+    torch.testing.assert_close(image, full, rtol=1e-9, atol=1e-9)
+    assert {seen.shape[0] for seen in problem.seen} == {2}
+    assert isinstance(built.guider, IdentityGuider)
+
+
+@pytest.mark.parametrize("options", [{}, {"quantity": "eps"}, {"repeat_visits": "compute", "interval": 2}])
+def test_nothing_leaks_between_runs_sizes_and_batches(options):
+    problem, wide = GaussianMixture(), GaussianMixture(shape=(3, 4, 6))
+    built = sampler("HeunEDMSampler", **options)
+    alone = [sample("HeunEDMSampler", p, inputs=p.inputs(batch, seed), **options)[0] for p, batch, seed in
+             [(problem, 2, 0), (wide, 2, 1), (problem, 3, 2), (problem, 2, 3)]]  # fmt: skip
+    together = [built(p, *p.inputs(batch, seed)) for p, batch, seed in
+                [(problem, 2, 0), (wide, 2, 1), (problem, 3, 2), (problem, 2, 3)]]  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_another_shape_in_mid_run_starts_history_afresh():
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
+    for step, size in enumerate([4, 4, 6, 6]):
+        guider.at_step(step)
+        x, sigma = torch.randn(2, size), torch.full((2,), 4.0 - step)
+        with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
+            guider(denoiser(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
+    assert [visit.reason for visit in guider.report.visits] == ["no history", "skipped", "no history", "skipped"]
+
+
+def test_samples_at_different_sigmas_are_computed():
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 0.0]))
+    with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
+        for sigma in (torch.tensor([4.0, 4.0]), torch.tensor([3.0, 2.0])):
+            guider(denoiser(*guider.prepare_inputs(torch.randn(2, 5), sigma, {}, None)), sigma)
+    assert [visit.reason for visit in guider.report.visits] == ["no history", "no common sigma"]
+
+
+def test_a_second_visit_to_a_sigma_in_one_step_is_another_tile_and_everything_is_computed():
+    guider = TaylorSeerGuider(scale=0, interval=3)
+    guider.begin(torch.tensor([4.0, 3.0, 2.0, 0.0]))
+    with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
+        for step in range(3):
+            guider.at_step(step)
+            for _ in range(2):
+                x, sigma = torch.randn(2, 5), torch.full((2,), 4.0 - step)
+                assert torch.equal(guider(denoiser(*guider.prepare_inputs(x, sigma, {}, None)), sigma), x / 2)
+    assert guider.report.forecasts == 0
+
+
+@pytest.mark.parametrize("quantity", ["denoised", "eps"])
+@pytest.mark.parametrize("history_dtype", [None, "bfloat16"])
+def test_a_forecast_leaves_what_is_cached_unchanged_and_shares_no_memory_with_it(quantity, history_dtype, monkeypatch):
+    original, dtypes = Trajectory.forecast, []
+
+    def watched(run, visit, x):
+        before = [output.value.clone() for output in run.history]
+        result = original(run, visit, x)
+        assert all(torch.equal(a, output.value) for a, output in zip(before, run.history, strict=True))
+        assert result.data_ptr() not in {output.value.data_ptr() for output in run.history} | {x.data_ptr()}
+        dtypes.append(result.dtype)
+        return result
+
+    monkeypatch.setattr(Trajectory, "forecast", watched)
+    sample("HeunEDMSampler", GaussianMixture(dtype=torch.float32), interval=3, quantity=quantity, history_dtype=history_dtype)
+    assert dtypes == [torch.float32] * 32
+
+
+def test_a_host_that_writes_into_what_it_was_given_does_not_reach_history():
+    problem = GaussianMixture()
+    reference, _ = sample("EulerEDMSampler", problem, interval=3)
+    built = sampler("EulerEDMSampler", interval=3)
+    host_denoise = built.denoise
+
+    def careless_denoise(*args):
+        denoised = host_denoise(*args)
+        answer = denoised.clone()
+        denoised.zero_()
+        return answer
+
+    built.denoise = careless_denoise
+    assert torch.equal(built(problem, *problem.inputs()), reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_stay_half_and_near_the_float32_run(dtype):
+    problem = GaussianMixture(spread=0.6, dtype=torch.float32)
+    x, cond, uc = problem.inputs()
+    single = sampler("EulerEDMSampler", scale=2.0, interval=2)(problem, x, cond, uc)
+    half_cond, half_uc = ({k: v.to(dtype) for k, v in c.items()} for c in (cond, uc))
+    built = sampler("EulerEDMSampler", scale=2.0, interval=2)
+    outputs = []
+    host_denoise = built.denoise
+    built.denoise = lambda *args: outputs.append(host_denoise(*args)) or outputs[-1]
+    half = built(problem, x.to(dtype), half_cond, half_uc)
+    assert {output.dtype for output in outputs} == {dtype}
+    assert built.guider.report.calls == 10
+    assert error(half.float(), single) < 0.1
+
+
+def test_history_kept_in_a_half_type_takes_half_the_room():
+    problem = GaussianMixture(dtype=torch.float32)
+    peaks = [
+        sample("EulerEDMSampler", problem, history_dtype=dtype)[1].guider.report.peak_bytes for dtype in (None, "bfloat16")
+    ]
+    assert peaks[0] == 2 * peaks[1] == 3 * 2 * 48 * 4
+
+
+def test_history_is_freed_when_the_run_ends_and_the_report_stays():
+    _, built = sample("HeunEDMSampler", GaussianMixture())
+    assert built.guider._run is None
+    assert built.guider.report.finished and built.guider.report.peak_bytes > 0
+
+
+def test_a_run_that_ends_in_an_exception_leaves_nothing_behind():
+    problem = GaussianMixture()
+    reference, _ = sample("HeunEDMSampler", problem)
+    built = sampler("HeunEDMSampler")
+
+    def failing(x, sigma, cond):
+        if sigma[0] < 1:
+            raise RuntimeError("out of memory, say")
+        return problem(x, sigma, cond)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        built(failing, *problem.inputs(seed=5))
+    assert torch.equal(built(problem, *problem.inputs()), reference)
+
+
+def test_an_output_that_is_not_finite_is_an_error_that_names_step_and_sigma():
+    problem = GaussianMixture()
+
+    def overflowing(x, sigma, cond):
+        return problem(x, sigma, cond) * (float("inf") if sigma[0] < 1 else 1)
+
+    built = sampler("EulerEDMSampler", interval=3)
+    with pytest.raises(FloatingPointError, match=r"step 12, sigma 0\.42.*not finite"):
+        built(overflowing, *problem.inputs())
+
+
+def test_activate_beyond_the_schedule_is_an_error_when_the_run_begins():
+    problem = GaussianMixture()
+    with pytest.raises(ValueError, match="activate=.25.*nodes 0 to 19"):
+        sample("EulerEDMSampler", problem, activate=[0, 25])
+    assert problem.calls == 0
+
+
+def test_it_passes_for_the_guider_it_wraps():
+    guider = TaylorSeerGuider(guider_config={"target": VANILLA, "params": {"scale": 2.0}})
+    assert isinstance(guider, VanillaCFG) and isinstance(guider, TaylorSeerGuider)
+    assert not isinstance(guider, IdentityGuider)
+    guider.scale = 3.0
+    assert guider.scale == guider.inner.scale == 3.0
+    with pytest.raises(AttributeError, match="num_frames"):
+        _ = guider.num_frames
+
+
+def test_extra_parameters_go_to_the_wrapped_guider():
+    guider = TaylorSeerGuider(guider_config={"target": VANILLA}, scale=4.0)
+    assert guider.inner.scale == 4.0
+    guider.inner.num_frames = 14
+    guider.num_frames = 21
+    assert guider.inner.num_frames == guider.num_frames == 21
+
+
+def test_scale_can_be_set_between_images():
+    problem = GaussianMixture()
+    built = sampler("EulerEDMSampler", scale=5.0)
+    built.guider.scale = 2.0
+    assert torch.equal(built(problem, *problem.inputs()), sample("EulerEDMSampler", problem, scale=2.0)[0])
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda guider: pickle.loads(pickle.dumps(guider))])
+def test_copies_have_the_settings_and_no_state(again):
+    _, built = sample("EulerEDMSampler", GaussianMixture(), interval=4, scale=2.5)
+    twin = again(built.guider)
+    assert twin.settings == built.guider.settings and twin.scale == 2.5
+    assert twin.report is None
+
+
+def test_gradients_are_not_kept_alive_by_history():
+    problem = GaussianMixture()
+    x, cond, uc = problem.inputs()
+    built = sampler("EulerEDMSampler", interval=5)
+    assert built(problem, x.requires_grad_(), cond, uc).isfinite().all()
+
+
+def test_the_target_is_found_by_the_name_in_the_readme():
+    assert sampler("EulerEDMSampler", OURS).guider.settings == TaylorSeerGuider().settings

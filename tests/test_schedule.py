@@ -1,0 +1,54 @@
+"""Plans: every promise of the options, on any schedule."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taylorseer_guider.schedule import plan
+
+TWENTY = [float(20 - i) for i in range(20)]
+
+
+def active(**options):
+    return [i for i, on in enumerate(plan(TWENTY, **options)) if on]
+
+
+def test_every_third_node():
+    assert active(interval=3) == [0, 3, 6, 9, 12, 15, 18]
+
+
+def test_the_interval_is_counted_from_the_end_of_the_warmup():
+    assert active(interval=4, warmup=3, tail=1) == [0, 1, 2, 6, 10, 14, 18, 19]
+
+
+def test_listed_nodes_win_over_everything_else():
+    assert active(interval=2, warmup=5, tail=5, activate=(0, 7, 11)) == [0, 7, 11]
+
+
+def test_a_node_beyond_the_schedule_is_an_error_that_names_it_and_the_range():
+    with pytest.raises(ValueError, match=r"\[20, 33\].*0 to 19"):
+        active(activate=(0, 20, 33))
+
+
+def test_a_step_threshold_is_a_distance_in_sigma():
+    assert active(interval=100, step_threshold=4.5) == [0, 5, 10, 15]
+
+
+@given(
+    st.lists(st.floats(0.001, 100.0), min_size=1, max_size=60, unique=True),
+    st.integers(1, 9), st.integers(0, 9), st.integers(0, 9),
+)  # fmt: skip
+def test_gaps_never_exceed_the_interval_and_ends_are_kept(sigmas, interval, warmup, tail):
+    flags = plan(sorted(sigmas, reverse=True), interval=interval, warmup=warmup, tail=tail)
+    chosen = [i for i, on in enumerate(flags) if on]
+    assert len(flags) == len(sigmas)
+    assert all(flags[:warmup]) and (not tail or all(flags[-tail:]))
+    assert all(b - a <= interval for a, b in zip(chosen, chosen[1:], strict=False))
+    assert len(sigmas) - 1 - chosen[-1] < interval
+
+
+@given(st.floats(0.01, 100.0), st.integers(1, 6))
+def test_an_interval_counts_steps_and_a_threshold_scales_with_sigma(factor, interval):
+    scaled = [factor * sigma for sigma in TWENTY]
+    assert plan(scaled, interval=interval) == plan(TWENTY, interval=interval)
+    assert plan(scaled, interval=99, step_threshold=4.5 * factor) == plan(TWENTY, interval=99, step_threshold=4.5)

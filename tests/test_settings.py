@@ -1,0 +1,78 @@
+"""A mistake in a parameter is one clear error at construction."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from problems import VANILLA
+
+from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.settings import Settings
+from taylorseer_guider.standalone.config import instantiate_from_config
+
+MISTAKES = [
+    ({"interval": 0}, "interval=0.*from 1 up"),
+    ({"interval": 2.5}, "interval=2.5.*whole number"),
+    ({"interval": True}, "interval=True"),
+    ({"max_order": -1}, "max_order=-1.*from 0 up"),
+    ({"warmup": "two"}, "warmup='two'"),
+    ({"tail": -3}, "tail=-3"),
+    ({"activate": []}, r"activate=\[\].*\[0, 3, 6, 9\]"),
+    ({"activate": [0, -2]}, "activate=-2.*from 0 up"),
+    ({"activate": "0,3"}, "activate='0,3'"),
+    ({"step_threshold": 0}, "step_threshold=0.*above 0"),
+    ({"step_threshold": float("nan")}, "step_threshold=nan"),
+    ({"repeat_visits": "skip"}, "repeat_visits='skip'.*reuse, compute"),
+    ({"coordinate": "rhoo"}, "coordinate='rhoo'.*sigma, rho, log_sigma, asinh"),
+    ({"basis": "hermite"}, "basis='hermite'.*newton, taylor"),
+    ({"quantity": "x0"}, "quantity='x0'.*denoised, eps"),
+    ({"use_cache": "yes"}, "use_cache='yes'.*true or false"),
+    ({"history_dtype": "int8"}, "history_dtype='int8'.*bfloat16"),
+    ({"history_dtype": "nonsense"}, "history_dtype='nonsense'"),
+    ({"history_device": "nowhere"}, "history_device='nowhere'.*cpu"),
+    ({"scale": float("inf")}, "scale=inf.*finite"),
+    ({"scale": "5"}, "scale='5'"),
+    ({"scale": None}, "scale=None"),
+    ({"intervall": 3}, "unknown option intervall.*interval.*max_order"),
+    ({"scale": 0, "dyn": 1}, "unknown option dyn"),
+    ({"guider_config": {"params": {}}}, "guider_config=.*target"),
+    ({"guider_config": {"target": VANILLA, "params": {"scale": 2.0, "scael": 2}}}, "unknown option scael"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_names_value_range_and_remedy(options, message):
+    with pytest.raises(ValueError, match=message):
+        TaylorSeerGuider(**options)
+
+
+def test_a_guider_is_built_from_yaml_with_dtypes_devices_and_lists_by_name():
+    config = OmegaConf.create(
+        "{target: taylorseer_guider.TaylorSeerGuider, params: {scale: 2, activate: [9, 0, 3],"
+        " history_dtype: bfloat16, history_device: cpu, guider_config: {target: " + VANILLA + "}}}"
+    )
+    guider = instantiate_from_config(config)
+    assert guider.settings.activate == (0, 3, 9)
+    assert guider.settings.history_dtype is torch.bfloat16
+    assert guider.settings.history_device == torch.device("cpu")
+    assert guider.inner.scale == 2
+
+
+def test_settings_cannot_be_changed_later():
+    guider = TaylorSeerGuider(interval=4)
+    assert guider.interval == 4
+    with pytest.raises(AttributeError, match="interval is fixed at construction"):
+        guider.interval = 2
+    with pytest.raises(AttributeError):
+        guider.settings.interval = 2
+
+
+def test_every_option_is_in_the_docstring_and_the_signature():
+    for name in Settings.__dataclass_fields__:
+        assert name in TaylorSeerGuider.__doc__
+        assert name in help_signature()
+
+
+def help_signature():
+    import inspect
+
+    return inspect.signature(TaylorSeerGuider).parameters
