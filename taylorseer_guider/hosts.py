@@ -13,7 +13,6 @@ class Host:
     sampling: str  # module of the samplers
     guiders: str  # module of VanillaCFG and IdentityGuider
     base: str = "BaseDiffusionSampler"
-    unusual: tuple[str, ...] = ("LinearMultistepSampler",)  # samplers that call the denoiser past `denoise`
 
     def loaded(self):
         """Whether the program has imported this host's samplers."""
@@ -29,6 +28,7 @@ class Host:
 
 
 HOSTS = (
+    # also CogVideoX SAT, CogView3 and SUPIR, whose packages have this name too
     Host("sgm", "sgm.modules.diffusionmodules.sampling", "sgm.modules.diffusionmodules.guiders"),
     Host("Inf-DiT", "dit.sampling.samplers", "dit.sampling.guiders"),
     Host(

@@ -1,14 +1,15 @@
 """The shim: lets a guider answer in the denoiser's place, without changing a line of the host.
 
-Hosts call ``denoiser(*guider.prepare_inputs(...))`` unconditionally, so a guider alone cannot skip. Three methods of the
-host's sampler base class are wrapped, and act only where ``sampler.guider`` is a ``Skipping`` one:
+Hosts call ``denoiser(*guider.prepare_inputs(...))`` unconditionally, so a guider alone cannot skip. Four methods of the
+host's sampler classes are wrapped, and act only where ``sampler.guider`` is a ``Skipping`` one:
 
     prepare_sampling_loop   tells the guider that a run begins, and its schedule
     get_sigma_gen           tells it which step is being taken, and that the run has ended
-    denoise                 passes on a gated denoiser, so that the host's own method runs as it is
+    denoise, __call__       pass on a gated denoiser, so that the host's own method runs as it is
 """
 
 import functools
+import inspect
 import threading
 
 from .hosts import loaded_hosts
@@ -75,18 +76,19 @@ def _wrap_get_sigma_gen(original):
     return get_sigma_gen
 
 
-def _wrap_gated(original, position):
-    """Gate the argument ``denoiser`` of a method, which stands at ``position`` after self."""
+def _wrap_gated(original):
+    """Gate the argument ``denoiser`` of a method, wherever it stands; a method without one stays as it is."""
+    signature = inspect.signature(original)
+    if "denoiser" not in signature.parameters:
+        return original
 
     @functools.wraps(original)
     def gated(self, *args, **kwargs):
         if not isinstance(self.guider, Skipping):
             return original(self, *args, **kwargs)
-        named = "denoiser" in kwargs
-        with self.guider.gated(kwargs["denoiser"] if named else args[position]) as denoiser:
-            if named:
-                return original(self, *args, **{**kwargs, "denoiser": denoiser})
-            return original(self, *args[:position], denoiser, *args[position + 1 :], **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
+        with self.guider.gated(bound.arguments["denoiser"]) as bound.arguments["denoiser"]:
+            return original(*bound.args, **bound.kwargs)
 
     return gated
 
@@ -94,38 +96,40 @@ def _wrap_gated(original, position):
 _WRAPPERS = {
     "prepare_sampling_loop": _wrap_prepare_sampling_loop,
     "get_sigma_gen": _wrap_get_sigma_gen,
-    "denoise": functools.partial(_wrap_gated, position=1),
-    "__call__": functools.partial(_wrap_gated, position=0),
+    "denoise": _wrap_gated,
+    "__call__": _wrap_gated,
 }
-_BASE_METHODS = ("prepare_sampling_loop", "get_sigma_gen", "denoise")
 
 
-def _wrap(cls, name):
+def _wrap(cls):
+    """Wrap the methods that ``cls`` itself defines."""
     with _lock:
-        if (cls, name) not in _originals:
-            _originals[cls, name] = vars(cls)[name]
-            setattr(cls, name, _WRAPPERS[name](_originals[cls, name]))
+        for name in _WRAPPERS.keys() & vars(cls).keys():
+            if (cls, name) not in _originals:
+                _originals[cls, name] = vars(cls)[name]
+                setattr(cls, name, _WRAPPERS[name](_originals[cls, name]))
+
+
+def _family(cls):
+    """``cls`` and every class that inherits from it: a subclass may override what the base was wrapped for."""
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _family(subclass)
 
 
 def install(host=None):
     """Wrap the samplers of ``host``, or of every known host that is loaded. Doing it twice changes nothing."""
     for host in loaded_hosts() if host is None else [host]:
-        base = host.sampler_class(host.base)
-        for name in _BASE_METHODS:
-            _wrap(base, name)
-        for name in host.unusual:
-            if cls := host.sampler_class(name):
-                _wrap(cls, "__call__")
+        for cls in _family(host.sampler_class(host.base)):
+            _wrap(cls)
 
 
 def attach(sampler):
     """Wrap the classes of one ``sampler``, for a host that is not known. Raises TypeError where it is not of the family."""
-    for name in _BASE_METHODS:
-        owners = [cls for cls in type(sampler).__mro__ if name in vars(cls)]
-        if not owners and name == "denoise":
-            raise TypeError(f"{type(sampler).__name__} has no method `denoise`: not a sampler of the sgm family")
-        for cls in owners:
-            _wrap(cls, name)
+    if not hasattr(sampler, "denoise"):
+        raise TypeError(f"{type(sampler).__name__} has no method `denoise`: not a sampler of the sgm family")
+    for cls in type(sampler).__mro__:
+        _wrap(cls)
 
 
 def uninstall():

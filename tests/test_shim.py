@@ -58,8 +58,13 @@ def test_without_the_shim_every_visit_computes_and_the_log_says_so_once(caplog):
 
 def test_a_visit_past_the_gate_computes_and_is_logged(caplog):
     class Bypassing(sampling.EulerEDMSampler):
-        def denoise(self, x, denoiser, sigma, cond, uc):
-            return self.guider(denoiser(*self.guider.prepare_inputs(x, sigma, cond, uc)), sigma)
+        def __call__(self, network, x, cond, uc):
+            x, s_in, sigmas, count, cond, uc = self.prepare_sampling_loop(x, cond, uc)
+            for i in self.get_sigma_gen(count):
+                sigma = s_in * sigmas[i]
+                denoised = self.guider(network(*self.guider.prepare_inputs(x, sigma, cond, uc)), sigma)
+                x = x + sampling.to_d(x, sigma, denoised) * sampling.append_dims(s_in * sigmas[i + 1] - sigma, x.ndim)
+            return x
 
     problem = GaussianMixture()
     full, _ = sample("EulerEDMSampler", problem, VANILLA, scale=2.0)
@@ -68,6 +73,21 @@ def test_a_visit_past_the_gate_computes_and_is_logged(caplog):
         assert torch.equal(bypassing(problem, *problem.inputs()), full)
     assert "not gated" in caplog.text
     assert {visit.reason for visit in bypassing.guider.report.visits} == {"not gated"}
+
+
+def test_a_subclass_that_overrides_a_wrapped_method_is_wrapped_too():
+    class Overriding(sampling.EulerEDMSampler):
+        def prepare_sampling_loop(self, x, cond, uc=None, num_steps=None):
+            sigmas = self.discretization(self.num_steps)
+            return x * sigmas[0], x.new_ones(x.shape[0]), sigmas, len(sigmas), cond, cond if uc is None else uc
+
+        def denoise(self, x, denoiser, sigma, cond, uc):
+            return self.guider(denoiser(*self.guider.prepare_inputs(x, sigma, cond, uc)), sigma)
+
+    problem = GaussianMixture()
+    overriding = Overriding(CONFIG, 20, {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"interval": 4}})
+    overriding(problem, *problem.inputs())
+    assert problem.calls == overriding.guider.report.calls == 5
 
 
 def test_attach_gates_a_sampler_of_an_unknown_host():
