@@ -9,7 +9,7 @@ def pytest_terminal_summary(terminalreporter):
         return
     terminalreporter.section("forecasts against the full run: calls, relative error")
     columns = "".join(f"  {'interval ' + str(interval):>16}" for interval in INTERVALS)
-    terminalreporter.write_line(f"{'host':<11} {'sampler':<38} {'full':>4}{columns}")
+    terminalreporter.write_line(f"{'host':<11} {'sampler':<44} {'full':>4}{columns}")
     for host, sampler, full, found in RESULTS:
         cells = "".join(f"  {calls:>7} {error:>8.4f}" for calls, error in found.values())
-        terminalreporter.write_line(f"{host:<11} {sampler:<38} {full:>4}{cells}")
+        terminalreporter.write_line(f"{host:<11} {sampler:<44} {full:>4}{cells}")
