@@ -23,6 +23,7 @@ from taylorseer_guider.tiny.photographs import photograph
 NODES = 20
 BUDGETS = (5, 6, 7, 8, 10, 13, 20)
 SAMPLERS = {"Euler": "EulerEDMSampler", "Heun": "HeunEDMSampler", "DPM++2M": "DPMPP2MSampler"}
+EPS = {"quantity": "eps", "max_order": 2}  # what ranks first on deterministic samplers
 CROPS = (("chelsea", 100, 150), ("coffee", 60, 330), ("chelsea", 20, 230), ("coffee", 200, 200))  # name, top, left
 
 
@@ -86,12 +87,13 @@ def evenly(budget):
 
 
 def methods():
-    """Per budget: every solver with fewer steps, and the guider's defaults on 20 nodes of every solver."""
+    """Per budget: every solver with fewer steps, and the guider on 20 nodes of every solver, its defaults and ``EPS``."""
     for budget in BUDGETS:
         for solver in SAMPLERS:
             steps = (budget + 1) // 2 if solver == "Heun" else budget
             yield Method(f"{solver}, fewer steps", solver, steps)
             yield Method(f"{solver} + TaylorSeer", solver, options={"activate": evenly(budget)})
+            yield Method(f"{solver} + TaylorSeer, eps 2", solver, options={"activate": evenly(budget), **EPS})
 
 
 def option_methods(budgets=(5, 7, 10, 13)):
@@ -139,13 +141,13 @@ def budget_table(rows, scale):
     rows = [row for row in rows if row["scale"] == scale]
     full = mean_dB([row for row in rows if row["label"] == "full run"])
     lines = [f"scale {scale:g}: dB to the exact solution by denoiser calls (full run, 39 calls: {full:.1f})"]
-    lines.append(f"{'':<24}" + "".join(f"{budget:>7}" for budget in BUDGETS))
+    lines.append(f"{'':<28}" + "".join(f"{budget:>7}" for budget in BUDGETS))
     for label in dict.fromkeys(row["label"] for row in rows if row["label"] != "full run"):
         cells = []
         for budget in BUDGETS:
             near = [row for row in rows if row["label"] == label and row["calls"] in (budget, budget - 1 + budget % 2)]
             cells.append(f"{mean_dB(near):>7.1f}" if near else f"{'-':>7}")
-        lines.append(f"{label:<24}" + "".join(cells))
+        lines.append(f"{label:<28}" + "".join(cells))
     return "\n".join(lines)
 
 

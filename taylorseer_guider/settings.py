@@ -18,8 +18,8 @@ class Settings:
     """The forecasting options of a guider, checked. Dtypes and devices may be given by name, sequences in any form."""
 
     use_cache: bool = True
-    interval: int = 3
-    max_order: int = 2
+    interval: int = 2
+    max_order: int = 1
     warmup: int = 1
     tail: int = 0
     activate: tuple[int, ...] | None = None

@@ -68,7 +68,7 @@ def test_a_rising_schedule_is_forecast_in_sigma():
     problem, inputs = Polynomial(), GaussianMixture().inputs()
     full = rising(target=VANILLA, scale=2.0)(problem, *inputs)
     problem.calls = 0
-    forecasting = rising(scale=2.0, activate=[0, 1, 2, 5, 11])
+    forecasting = rising(scale=2.0, max_order=2, activate=[0, 1, 2, 5, 11])
     result = forecasting(problem, *inputs)
     torch.testing.assert_close(result, full, rtol=0, atol=1e-9)
     report = forecasting.guider.report
@@ -80,7 +80,7 @@ def test_a_rising_schedule_is_forecast_in_sigma():
 def test_eps_on_a_rising_schedule_is_that_of_the_unscaled_x():
     """Outputs that are exact in eps alone: the forecast visits must give back what the denoiser would have given."""
     problem = Polynomial(noise=True)
-    guider = TaylorSeerGuider(scale=0, quantity="eps", activate=[0, 1, 2, 3])
+    guider = TaylorSeerGuider(scale=0, quantity="eps", max_order=2, activate=[0, 1, 2, 3])
     alphas = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
     guider.begin(alphas)
     x, cond, _ = GaussianMixture().inputs()
@@ -99,7 +99,7 @@ def test_a_guider_called_with_the_step_combines_forecast_branches(name):
     wrapped = {"target": f"{__name__}.SteppedCFG", "params": {}}
     problem, inputs = Polynomial(), GaussianMixture().inputs()
     full = rising(True, wrapped["target"], scale=2.0)(problem, *inputs)
-    settings = EXACT if name == "exact" else {"activate": [0, 1, 2, 5, 11]}
+    settings = EXACT if name == "exact" else {"max_order": 2, "activate": [0, 1, 2, 5, 11]}
     result = rising(True, scale=2.0, guider_config=wrapped, **settings)(problem, *inputs)
     if name == "exact":
         assert torch.equal(result, full)
