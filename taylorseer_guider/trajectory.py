@@ -20,6 +20,15 @@ class Output:
     value: torch.Tensor
 
 
+def require_finite(output, visit):
+    """Raise FloatingPointError where an output that the denoiser gave at ``visit`` holds a NaN or an infinity."""
+    if not torch.isfinite(output).all():
+        raise FloatingPointError(
+            f"the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the "
+            "denoiser's inputs there, its dtype (float16 overflows) and the guidance scale"
+        )
+
+
 class Trajectory:
     """The state of one run. It begins with the run's ``sigmas`` (1-d tensor) and is dropped when the run ends."""
 
@@ -92,15 +101,22 @@ class Trajectory:
     def _held(self, sigma):
         return next((output for output in self.history if output.sigma == sigma), None)
 
+    def answer(self, visit, x, denoised, combine):
+        """The guided output of a visit: ``combine()``, the inner guider's, where the denoiser was called; else the forecast.
+
+        ``denoised`` is the denoiser's raw output, for runs that look at its branches.
+        """
+        if visit.action == FORECAST:
+            return self.forecast(visit, x)
+        guided = combine()
+        self.remember(visit, x, guided)
+        return guided
+
     def remember(self, visit, x, denoised):
         """Take the guided output of a call into history. Raises FloatingPointError where it is not finite."""
         if not self.settings.use_cache:
             return
-        if not torch.isfinite(denoised).all():
-            raise FloatingPointError(
-                f"the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the "
-                "denoiser's inputs there, its dtype (float16 overflows) and the guidance scale"
-            )
+        require_finite(denoised, visit)
         if visit.sigma is None or visit.reason == "tiled":
             return
         if held := self._held(visit.sigma):
