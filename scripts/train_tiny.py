@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 from taylorseer_guider.standalone.config import append_dims
-from taylorseer_guider.tiny import WEIGHTS, build_network, enlarge, from_uint8, residual, shrink, to_uint8
+from taylorseer_guider.tiny import WEIGHTS, build_network, enlarge, from_uint8, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
@@ -145,6 +145,7 @@ def arguments():
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="bf16-mixed", help="Lightning's name for it")
+    parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="start from these weights, not from fresh ones")
     parser.add_argument("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
     return parser.parse_args()
 
@@ -161,6 +162,8 @@ def main():
         [photograph(name) for name in HELD_OUT],
         **{name: getattr(args, name) for name in ("steps", "batch_size", "crop", "learning_rate", "seed")},
     )
+    if args.init:
+        module.network.load_state_dict(load_network(args.init).state_dict())
     trainer = pl.Trainer(
         default_root_dir=args.run_dir,
         max_steps=args.steps,

@@ -18,6 +18,11 @@ from .trajectory import Trajectory
 
 logger = logging.getLogger(__name__)
 SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
+_FALLBACKS = {  # reasons for a call that hold for a whole run, so that nothing is saved
+    "not gated": "the denoiser is not gated here (see taylorseer_guider.shim.attach)",
+    "no common sigma": "the samples of the batch are at different sigmas",
+    "tiled": "the sampler visits several tiles at one sigma, and history is that of one image",
+}
 _OPTIONS = tuple(field.name for field in fields(Settings))
 
 
@@ -84,23 +89,27 @@ class TaylorSeerGuider(shim.Skipping):
     def prepare_inputs(self, x, sigma, cond, uc, *args, **kwargs):
         """The denoiser's arguments: the inner guider's where it will be called; else as they came, with nothing doubled."""
         if self._run is None:
-            self._warn_once("no run has begun through the shim")
+            self._warn_once("no run has begun through the shim (see taylorseer_guider.shim.attach)")
             return self.inner.prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
-        if not self._gates:
-            self._warn_once("the denoiser is not gated here")
         started = perf_counter()
         visit = self._run.visit(x, sigma, gated=self._gates > 0)
         self._pending = visit, x, started
+        if why := _FALLBACKS.get(visit.reason):
+            self._warn_once(why)
         if visit.action == FORECAST:
             return (x, sigma, cond, *args, *kwargs.values())
         return self.inner.prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
 
     def __call__(self, denoised, sigma, *args, **kwargs):
-        """The guided output: the branches combined by the inner guider, or the forecast (``denoised`` is then ignored)."""
+        """The guided output: the branches combined by the inner guider, or the forecast (``denoised`` is then ignored).
+
+        A host that passes more than these two (a step, a scale) combines differently from visit to visit. There the branches
+        are what is remembered and forecast, and the inner guider combines them at every visit.
+        """
         if self._pending is None:
             return self.inner(denoised, sigma, *args, **kwargs)
         (visit, x, started), self._pending = self._pending, None
-        guided = self._run.answer(visit, x, denoised, partial(self.inner, denoised, sigma, *args, **kwargs))
+        guided = self._run.answer(visit, x, denoised, lambda output: self.inner(output, sigma, *args, **kwargs), bool(args or kwargs))
         visit.seconds = perf_counter() - started
         return guided
 
@@ -203,7 +212,7 @@ class TaylorSeerGuider(shim.Skipping):
     def _warn_once(self, why):
         if not self._warned:
             self._warned = True
-            logger.warning("every visit computes: %s (see taylorseer_guider.shim.attach)", why)
+            logger.warning("every visit computes: %s", why)
 
 
 def _restore(state):
@@ -212,6 +221,11 @@ def _restore(state):
     guider.__dict__.update(state)
     shim.install()
     return guider
+
+
+def _doubling_is_the_guiders(host):
+    """Forks whose samplers call the guider with more than ``x, sigma`` double some of the denoiser's arguments themselves."""
+    return len(inspect.signature(host.guider_class("VanillaCFG").__call__).parameters) == 3
 
 
 def _build_inner(scale, host, guider_config, inner):
@@ -225,7 +239,7 @@ def _build_inner(scale, host, guider_config, inner):
         inner = {"scale": scale, **inner} if takes_scale else inner
     else:
         host = host or host_named("standalone")
-        single_branch = scale == 0 or (scale == 1 and not inner)
+        single_branch = scale == 0 or (scale == 1 and not inner and _doubling_is_the_guiders(host))
         cls = host.guider_class("IdentityGuider" if single_branch else "VanillaCFG")
         inner = inner if single_branch else {"scale": scale, **inner}
     known = inspect.signature(cls).parameters

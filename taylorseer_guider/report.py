@@ -7,7 +7,7 @@ CALL, FORECAST = "call", "forecast"
 
 @dataclass
 class Visit:
-    """One request for an output. ``sigma`` is None where the samples of a batch do not share one."""
+    """One request for an output. ``sigma`` is None where a batch shares none, or it is infinite."""
 
     step: int | None
     sigma: float | None

@@ -30,12 +30,19 @@ def require_finite(output, visit):
 
 
 class Trajectory:
-    """The state of one run. It begins with the run's ``sigmas`` (1-d tensor) and is dropped when the run ends."""
+    """The state of one run. It begins with the run's schedule and is dropped when the run ends.
 
-    def __init__(self, settings, sigmas):
+    ``keys`` (1-d tensor) are the schedule as the sampler hands it out. A schedule that falls holds sigmas. One that rises holds
+    square roots of alpha_cumprod, the share of the image in a variance-preserving x: sigma is sqrt(1 - key^2) / key, infinite
+    at the key 0 of pure noise, and the last key ends the schedule without being visited.
+    """
+
+    def __init__(self, settings, keys):
         self.settings = settings
-        self.sigmas = sigmas.detach().double().cpu()
-        nodes = [sigma for sigma in self.sigmas.tolist() if sigma > 0]
+        self.keys = keys.detach().double().cpu()
+        self.preserving = len(keys) > 1 and bool(self.keys[1] > self.keys[0])
+        self.sigmas = [self._sigma(key) for key in self.keys.tolist()]
+        nodes = self.sigmas[:-1] if self.preserving else [sigma for sigma in self.sigmas if sigma > 0]
         self.plan = plan(
             nodes,
             interval=settings.interval,
@@ -47,22 +54,27 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
-        self._nodes = {}  # dtype -> {sigma rounded to it: node}; hosts hand over sigmas in the dtype of x
+        self._nodes = {}  # dtype -> {key rounded to it: node}; hosts hand over keys in the dtype of x
         self._like = None  # shape, dtype and device of the x that history was made from
         self._out = None  # dtype and device of the inner guider's output
         self._tiled = False
 
-    def visit(self, x, sigma, gated):
-        """Decide on one visit at ``x`` (B, ...) and ``sigma`` (B,), and enter it in the report. Returns a Visit."""
-        shared = set(sigma.flatten().tolist())
-        value = shared.pop() if len(shared) == 1 else math.nan
-        value = value if math.isfinite(value) and value > 0 else None
+    def _sigma(self, key):
+        if not self.preserving:
+            return key
+        return math.sqrt(max(1 - key**2, 0)) / key if key > 0 else math.inf
+
+    def visit(self, x, key, gated):
+        """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns a Visit."""
+        shared = set(key.flatten().tolist())
+        common = shared.pop() if len(shared) == 1 else math.nan
+        sigma = self._sigma(common)
         like = (x.shape, x.dtype, x.device)
         if like != self._like:
             self.history.clear()
             self._like = like
-        action, reason = self._decide(value, self._node(value, sigma.dtype), gated)
-        visit = Visit(self.step, value, action, reason)
+        action, reason = self._decide(sigma, self._node(common, key.dtype), gated)
+        visit = Visit(self.step, sigma if 0 < sigma < math.inf else None, action, reason)
         self.report.visits.append(visit)
         return visit
 
@@ -71,8 +83,8 @@ class Trajectory:
             return CALL, "cache off"
         if not gated:
             return CALL, "not gated"
-        if sigma is None:
-            return CALL, "no common sigma"
+        if not 0 < sigma < math.inf:
+            return CALL, "infinite sigma" if sigma == math.inf else "no common sigma"
         held = self._held(sigma)
         if held is not None and held.step == self.step:
             self._tiled = True  # the same sigma twice in one step: other x are sampled in turn, as tiled samplers do
@@ -86,30 +98,32 @@ class Trajectory:
             return FORECAST, "repeated"
         return (CALL, "planned") if self.plan[node] else (FORECAST, "skipped")
 
-    def _node(self, sigma, dtype):
-        """Index of the node that ``sigma`` is, or of the step that contains it; None where the run has no such step."""
-        if sigma is None or not self.plan:
+    def _node(self, key, dtype):
+        """Index of the node that ``key`` is, or of the step that contains it; None where the run has no such step."""
+        if not self.plan:
             return None
         if dtype not in self._nodes:
-            self._nodes[dtype] = {value: i for i, value in enumerate(self.sigmas.to(dtype).tolist())}
-        exact = self._nodes[dtype].get(sigma)
+            self._nodes[dtype] = {value: i for i, value in enumerate(self.keys.to(dtype).tolist())}
+        exact = self._nodes[dtype].get(key)
         if exact is not None or self.step is not None:
             return self.step if exact is None else exact
-        below = int((self.sigmas >= sigma).sum()) - 1
-        return min(max(below, 0), len(self.plan) - 1)
+        passed = sum(sigma >= self._sigma(key) for sigma in self.sigmas)
+        return min(max(passed - 1, 0), len(self.plan) - 1)
 
     def _held(self, sigma):
         return next((output for output in self.history if output.sigma == sigma), None)
 
-    def answer(self, visit, x, denoised, combine):
-        """The guided output of a visit: ``combine()``, the inner guider's, where the denoiser was called; else the forecast.
+    def answer(self, visit, x, denoised, combine, varying=False):
+        """The guided output of a visit. ``combine`` is the inner guider, ``denoised`` the raw output where there was a call.
 
-        ``denoised`` is the denoiser's raw output, for runs that look at its branches.
+        Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
+        forecast, and it combines them at every visit; else it is the guided output, which costs half.
         """
         if visit.action == FORECAST:
-            return self.forecast(visit, x)
-        guided = combine()
-        self.remember(visit, x, guided)
+            output = self.forecast(visit, x)
+            return combine(output) if varying else output
+        guided = combine(denoised)
+        self.remember(visit, x, denoised if varying else guided)
         return guided
 
     def remember(self, visit, x, denoised):
@@ -131,10 +145,14 @@ class Trajectory:
         if self.settings.quantity == "eps":
             if x.shape != denoised.shape:
                 raise ValueError(f"quantity='eps': x is {tuple(x.shape)}, the output {tuple(denoised.shape)}; use 'denoised'")
-            value = weighted_sum([1 / sigma, -1 / sigma], [x, denoised], dtype)
+            value = weighted_sum([self._unscale(sigma) / sigma, -1 / sigma], [x, denoised], dtype)
         else:
             value = denoised.detach().to(dtype, copy=True)
         return value.to(self.settings.history_device or value.device)
+
+    def _unscale(self, sigma):
+        """What turns x into image + sigma * noise."""
+        return math.sqrt(1 + sigma**2) if self.preserving else 1.0
 
     def forecast(self, visit, x):
         """The guided output at ``visit.sigma``, forecast: a new tensor of the inner guider's shape, dtype and device."""
@@ -143,7 +161,7 @@ class Trajectory:
         values = [output.value for output in outputs]
         if self.settings.quantity == "eps":
             values = [x.to(values[0].device), *values]
-            weights = [1.0, *(-visit.sigma * weight for weight in weights)]
+            weights = [self._unscale(visit.sigma), *(-visit.sigma * weight for weight in weights)]
         dtype, device = self._out
         return weighted_sum(weights, values, dtype).to(device)
 

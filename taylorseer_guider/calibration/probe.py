@@ -27,8 +27,8 @@ class Recorder:
     def visit(self, x, sigma, gated):
         return Visit(self.step, float(sigma.flatten()[0]), CALL, "recorded")
 
-    def answer(self, visit, x, denoised, combine):
-        self.raw, self.guided = denoised, combine()
+    def answer(self, visit, x, denoised, combine, varying=False):
+        self.raw, self.guided = denoised, combine(denoised)
         require_finite(self.guided, visit)
         return self.guided
 

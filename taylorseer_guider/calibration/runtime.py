@@ -93,13 +93,13 @@ class CalibratedRun:
         self.report.visits.append(visit)
         return visit
 
-    def answer(self, visit, x, denoised, combine):
-        """The guided output: fitted, or ``combine()`` where an ungated denoiser has answered anyway."""
+    def answer(self, visit, x, denoised, combine, varying=False):
+        """The guided output: fitted, or the inner guider's where an ungated denoiser has answered anyway."""
         if visit.reason == "not gated":
-            return combine()
+            return combine(denoised)
         row = self.rows[len(self.report.visits) - 1]
         if row.call:
-            branches = [combine()] if self.branches == 1 else branches_of(denoised, x, self.branches)
+            branches = [combine(denoised)] if self.branches == 1 else branches_of(denoised, x, self.branches)
             self._remember(visit, branches, bool(row.low))
         outputs = [branch for held in self.history for branch in held.branches]
         lows = [low for held in self.history for low in held.lows]

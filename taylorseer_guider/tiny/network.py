@@ -4,7 +4,7 @@ The idea is Inf-DiT's (arXiv 2405.04312): attention never leaves a block of toke
 blocks, so any height and width works and cost grows linearly with the pixel count. Here every second layer shifts its blocks
 by half a block (Swin, arXiv 2103.14030) and each feed-forward carries a depthwise convolution. Two token sizes make an
 hourglass (HDiT, arXiv 2401.11605): outside, patch 2 with 7x7 depthwise convolutions; inside, patch 4 with attention; a skip
-joins them.
+joins them. Two plain convolutions at full resolution finish the picture, so that no patch shows.
 """
 
 import math
@@ -96,7 +96,7 @@ class TinyDiT(nn.Module):
     H and W are multiples of 4. Returns (B, 3, H, W).
     """
 
-    def __init__(self, dims=(64, 192), depths=(2, 6, 2), heads=6, block=8, expansion=3, embedding=64):
+    def __init__(self, dims=(64, 192), depths=(2, 6, 2), heads=6, block=8, expansion=3, embedding=64, fine=16):
         super().__init__()
         outer, inner = dims
 
@@ -121,14 +121,19 @@ class TinyDiT(nn.Module):
         self.decoder = convolutional(depths[2])
         self.norm = nn.LayerNorm(outer, eps=1e-6)
         self.head = nn.Conv2d(outer, 3 * 4, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.fine = nn.Conv2d(outer, 4 * fine, 3, padding=1)
+        self.finish = nn.Sequential(
+            nn.Conv2d(fine + 6, 2 * fine, 3, padding=1), nn.GELU(approximate="tanh"), nn.Conv2d(2 * fine, 3, 3, padding=1)
+        )
+        for last in (self.head, self.finish[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x, c_noise, cond):
         phase = c_noise.reshape(-1, 1).to(self.frequencies.dtype) * self.frequencies
         emb = self.embed(torch.cat([phase.cos(), phase.sin()], dim=-1).to(x.dtype))
-        x = F.pixel_unshuffle(torch.cat([x, cond["concat"].to(x.dtype)], dim=1), 2)
-        x = rearrange(self.stem(x), "n c h w -> n h w c")
+        pixels = torch.cat([x, cond["concat"].to(x.dtype)], dim=1)
+        x = rearrange(self.stem(F.pixel_unshuffle(pixels, 2)), "n c h w -> n h w c")
         for layer in self.encoder:
             x = layer(x, emb)
         skip = x
@@ -139,4 +144,6 @@ class TinyDiT(nn.Module):
         x = self.join(torch.cat([x, skip], dim=-1))
         for layer in self.decoder:
             x = layer(x, emb)
-        return F.pixel_shuffle(self.head(rearrange(self.norm(x), "n h w c -> n c h w")), 2)
+        x = rearrange(self.norm(x), "n h w c -> n c h w")
+        coarse, fine = F.pixel_shuffle(self.head(x), 2), F.pixel_shuffle(self.fine(x), 2)
+        return coarse + self.finish(torch.cat([fine, pixels], dim=1))
