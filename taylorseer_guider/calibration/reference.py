@@ -19,37 +19,57 @@ def substeps(start, end, count):
 
 def calls_of_reference(sigmas, count):
     """Denoiser calls that ``record`` makes."""
-    return sum(1 if end == 0 else 2 * count for end in sigmas[1:])
+    return sum(1 if end == 0 else 2 * count for end in sigmas[1:]) + len(sigmas) - 2
 
 
 def record(probe, sigmas, count, branches, keep):
     """Solve one run with ``count`` Heun steps in each of the host's; ``keep(i, x)`` takes the x at every node.
 
-    Steps in float32 at least, whatever the host's dtype, on sigmas that the host's dtype can represent. Returns the trace (B, m,
-    m): the Gram matrix of the x at all nodes and then the branches of the outputs at all nodes but the last.
+    Steps in float32 at least, whatever the host's dtype, on sigmas that the host's dtype can represent. Returns what plans are
+    compared on, as a dictionary:
+
+    trace   (B, m, m): the Gram matrix of the x at all nodes and then the branches of the outputs at all nodes but the last
+    shifts  (nodes, 2): <dD, dx> and <dx, dx>, where dx is the error of one of the host's Euler steps and dD what it does to D
     """
     x = probe.x.to(torch.promote_types(probe.x.dtype, torch.float32))
-    xs, outputs = [_traced(x)], []
+    xs, outputs, shifts, euler = [_traced(x)], [], [], None
     keep(0, x)
     for i, (start, end) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         fine = [float(torch.tensor(sigma, dtype=torch.float64).to(probe.sigmas.dtype)) for sigma in substeps(start, end, count)]
-        for n, (sigma, next_sigma) in enumerate(zip(fine, fine[1:], strict=False)):
-            x, at_node = _heun(probe, x, sigma, next_sigma, branches)
-            outputs += [_traced(branch) for branch in at_node] if n == 0 else []
+        node, at_node = x, probe.denoise(x, start, branches)
+        shifts.append(_shift(probe, node, euler, start, at_node))
+        euler = x + _slope(probe, x, start, at_node) * (end - start)
+        first = at_node
+        for sigma, next_sigma in zip(fine, fine[1:], strict=False):
+            x = _heun(probe, x, sigma, next_sigma, first or probe.denoise(x, sigma, branches))
+            first = None
         keep(i + 1, x)
         xs.append(_traced(x))
-    return gram([*xs, *outputs])
+        outputs += [_traced(branch) for branch in at_node]
+    return {"trace": gram([*xs, *outputs]), "shifts": torch.tensor(shifts, dtype=torch.float64)}
+
+
+def _shift(probe, x, euler, sigma, branches):
+    """How outputs answer an error of x: the two inner products of ``record``."""
+    if euler is None:
+        return 0.0, 0.0
+    off = euler - x
+    moved = _guided(probe, probe.denoise(euler, sigma, len(branches))) - _guided(probe, branches)
+    return float((moved.to(off.dtype) * off).double().sum()), float(off.double().square().sum())
 
 
 def _heun(probe, x, sigma, next_sigma, branches):
-    """One step. Returns the next x and the branches of the output at its beginning."""
-    at_node = probe.denoise(x, sigma, branches)
-    d = (x - _guided(probe, at_node).to(x.dtype)) / sigma
+    """One step from the output at its beginning. Returns the next x."""
+    d = _slope(probe, x, sigma, branches)
     euler = x + d * (next_sigma - sigma)
     if next_sigma == 0:
-        return euler, at_node
-    d_next = (euler - _guided(probe, probe.denoise(euler, next_sigma, branches)).to(x.dtype)) / next_sigma
-    return x + (d + d_next) / 2 * (next_sigma - sigma), at_node
+        return euler
+    d_next = _slope(probe, euler, next_sigma, probe.denoise(euler, next_sigma, len(branches)))
+    return x + (d + d_next) / 2 * (next_sigma - sigma)
+
+
+def _slope(probe, x, sigma, branches):
+    return (x - _guided(probe, branches).to(x.dtype)) / sigma
 
 
 def _guided(probe, branches):

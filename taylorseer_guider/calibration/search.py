@@ -2,7 +2,7 @@
 
 The reference runs leave the Gram matrix of every x and every output at the host's nodes. Any plan can be *replayed* on it: the x
 that it would reach is a combination of recorded tensors, so the solves of a whole walk are a handful of 10x10 systems. What
-replaying leaves out is that outputs shift with the x that they are asked at; the best plans are therefore walked for real.
+replaying only guesses is how outputs shift with the x that they are asked at; the best plans are therefore walked for real.
 """
 
 import math
@@ -18,10 +18,15 @@ HOT, COLD = 0.3, 0.01  # temperatures, in units of ln(error)
 
 
 class Replay:
-    """Predicts the error of a plan from the ``trace`` (m, m) of the reference runs over ``count`` steps."""
+    """Predicts the error of a plan from the ``trace`` (m, m) of the reference runs over ``count`` steps.
 
-    def __init__(self, trace, count, branches, history):
-        self.trace, self.count, self.branches, self.history = trace, count, branches, history
+    ``shifts`` (floats) say, node by node, by how much of an error of x the output there moves with it. Without them every late
+    call would see the reference's own image, and an early mistake would cost nothing.
+    """
+
+    def __init__(self, trace, shifts, branches, history):
+        self.trace, self.shifts, self.branches, self.history = trace, shifts, branches, history
+        self.count = len(shifts)
         self.known = {}
 
     def error(self, nodes):
@@ -34,7 +39,9 @@ class Replay:
         x, held = self._unit(0), []
         for node, following in zip(nodes, (*nodes[1:], self.count), strict=True):
             first = self.count + 1 + node * self.branches
-            held = [*(self._unit(first + branch) for branch in range(self.branches)), *held][: self.history * self.branches]
+            shift = self.shifts[node] * (x - self._unit(node))
+            newest = [self._unit(first + branch) + shift for branch in range(self.branches)]
+            held = [*newest, *held][: self.history * self.branches]
             regressors = torch.stack([x, *held, self._unit(following)])
             x = ridge(regressors @ self.trace @ regressors.T, RIDGE) @ regressors[:-1]
         miss = x - self._unit(self.count)
@@ -87,3 +94,26 @@ def promising(replay, start, seed, keep):
         anneal(replay.error, start, replay.count, rng)
     ranked = sorted((plan for plan in replay.known if len(plan) == len(start)), key=replay.error)[: max(keep, 1)]
     return ranked if start in ranked else [*ranked[: max(keep, 1) - 1], start]
+
+
+def neighbours(tried, count, walks, guess, seed):
+    """Plans to try next, until ``tried`` (plan -> dB, filled in by the caller) holds ``walks`` of them or nothing is left.
+
+    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or now and then any.
+    """
+    rng = random.Random(seed)
+    while len(tried) < walks:
+        fresh = []
+        for plan in sorted(tried, key=tried.get, reverse=True):
+            fresh = sorted(_moves(plan, count) - tried.keys(), key=guess)
+            if fresh:
+                break
+        if not fresh:
+            return
+        yield fresh[0] if rng.random() < 0.7 else rng.choice(fresh)
+
+
+def _moves(plan, count):
+    """Every plan that differs from ``plan`` in one node, moved by one or two steps. Node 0 stays."""
+    near = ((node, node + by) for node in plan[1:] for by in (-2, -1, 1, 2))
+    return {tuple(sorted({*plan, to} - {node})) for node, to in near if 0 < to < count and to not in plan}

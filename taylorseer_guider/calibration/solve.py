@@ -24,31 +24,34 @@ def solve(grams):
     The strength of the ridge is the one that does best on samples left out of the fit. Returns (m - 1 floats, mean square
     residual).
     """
-    strength = _strength(grams)
-    weights = ridge(grams.sum(0), strength)
-    return weights.tolist(), float(residuals(grams, weights).mean())
+    folds = torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))])
+    total = folds.sum(0)
+    weights = ridge(total, _strength(folds, total))
+    return weights.tolist(), float(residual(total, weights)) / len(grams)
 
 
 def ridge(total, strength):
-    """Minimise |sum_j w_j v_j - t|^2 + strength * sum_j |w_j v_j|^2 for ``total``, the Gram matrix of (v_1 .. v_n, t)."""
-    size = total.diagonal()[:-1].clamp(min=torch.finfo(total.dtype).tiny).sqrt()
-    scaled = total[:-1, :-1] / size[:, None] / size
-    scaled = scaled + strength * torch.eye(len(size), dtype=total.dtype)
-    return torch.linalg.solve(scaled, total[:-1, -1] / size) / size
+    """Minimise |sum_j w_j v_j - t|^2 + strength * sum_j |w_j v_j|^2.
+
+    ``total`` (..., m, m) is the Gram matrix of (v_1 .. v_n, t), ``strength`` a float or tensor (...). Returns w, (..., n).
+    """
+    inner, onto = total[..., :-1, :-1], total[..., :-1, -1]
+    size = inner.diagonal(dim1=-2, dim2=-1).clamp(min=torch.finfo(total.dtype).tiny).sqrt()
+    scaled = inner / size[..., None] / size[..., None, :]
+    strength = torch.as_tensor(strength, dtype=total.dtype)[..., None, None]
+    scaled = scaled + strength * torch.eye(size.shape[-1], dtype=total.dtype)
+    return torch.linalg.solve(scaled, (onto / size)[..., None])[..., 0] / size
 
 
-def residuals(grams, weights):
-    """Mean square of what the weighted sum misses the target by, for each sample: (S,)."""
-    signed = torch.cat([weights, weights.new_tensor([-1.0])])
-    return (grams @ signed @ signed).clamp(min=0)
+def residual(total, weights):
+    """Square of what the weighted sum misses the target by: (..., m, m) and (..., m - 1) -> (...)."""
+    signed = torch.cat([weights, -torch.ones_like(weights[..., :1])], -1)
+    return torch.einsum("...i,...ij,...j->...", signed, total, signed).clamp(min=0)
 
 
-def _strength(grams):
-    count = len(grams)
-    if count < 2:
+def _strength(folds, total):
+    """Of ``RIDGES`` the one with the smallest error on the fold that each fit leaves out."""
+    if len(folds) < 2:
         return DEFAULT_RIDGE
-    folds = [torch.arange(count) % min(count, FOLDS) == fold for fold in range(min(count, FOLDS))]
-    misses = []
-    for strength in RIDGES:
-        misses.append(sum(float(residuals(grams[fold], ridge(grams[~fold].sum(0), strength)).sum()) for fold in folds))
-    return RIDGES[min(range(len(RIDGES)), key=misses.__getitem__)]
+    weights = ridge(total - folds, torch.tensor(RIDGES)[:, None])
+    return RIDGES[int(residual(folds, weights).sum(-1).argmin())]
