@@ -11,12 +11,16 @@ from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
 
 
+NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
+
+
 @dataclass(frozen=True)
 class Output:
     """What the denoiser gave at one sigma: the guided output or its eps, a copy that nobody else holds or writes."""
 
     sigma: float
     step: int | None
+    node: int | None
     value: torch.Tensor
 
 
@@ -54,7 +58,7 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
-        self._nodes = {}  # dtype -> {key rounded to it: node}; hosts hand over keys in the dtype of x
+        self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
         self._like = None  # shape, dtype and device of the x that history was made from
         self._out = None  # dtype and device of the inner guider's output
         self._tiled = False
@@ -73,8 +77,9 @@ class Trajectory:
         if like != self._like:
             self.history.clear()
             self._like = like
-        action, reason = self._decide(sigma, self._node(common, key.dtype), gated)
-        visit = Visit(self.step, sigma if 0 < sigma < math.inf else None, action, reason)
+        node = self._node(common, key.dtype)
+        action, reason = self._decide(sigma, node, gated)
+        visit = Visit(self.step, sigma if 0 < sigma < math.inf else None, action, reason, node)
         self.report.visits.append(visit)
         return visit
 
@@ -102,16 +107,19 @@ class Trajectory:
         """Index of the node that ``key`` is, or of the step that contains it; None where the run has no such step."""
         if not self.plan:
             return None
-        if dtype not in self._nodes:
-            self._nodes[dtype] = {value: i for i, value in enumerate(self.keys.to(dtype).tolist())}
-        exact = self._nodes[dtype].get(key)
-        if exact is not None or self.step is not None:
-            return self.step if exact is None else exact
+        if dtype not in self._rounded:
+            self._rounded[dtype] = self.keys.to(dtype).tolist()
+        keys = self._rounded[dtype]
+        near = min(range(len(self.plan)), key=lambda i: abs(keys[i] - key))
+        if abs(keys[near] - key) <= NEAR * key:
+            return near
+        if self.step is not None:
+            return self.step
         passed = sum(sigma >= self._sigma(key) for sigma in self.sigmas)
         return min(max(passed - 1, 0), len(self.plan) - 1)
 
     def _held(self, sigma):
-        return next((output for output in self.history if output.sigma == sigma), None)
+        return next((output for output in self.history if math.isclose(output.sigma, sigma, rel_tol=NEAR)), None)
 
     def answer(self, visit, x, denoised, combine, varying=False):
         """The guided output of a visit. ``combine`` is the inner guider, ``denoised`` the raw output where there was a call.
@@ -133,9 +141,9 @@ class Trajectory:
         require_finite(denoised, visit)
         if visit.sigma is None or visit.reason == "tiled":
             return
-        if held := self._held(visit.sigma):
+        for held in [output for output in self.history if output.node == visit.node]:
             self.history.remove(held)
-        self.history.appendleft(Output(visit.sigma, visit.step, self._kept(visit.sigma, x, denoised)))
+        self.history.appendleft(Output(visit.sigma, visit.step, visit.node, self._kept(visit.sigma, x, denoised)))
         self._out = denoised.dtype, denoised.device
         held_bytes = sum(output.value.numel() * output.value.element_size() for output in self.history)
         self.report.peak_bytes = max(self.report.peak_bytes, held_bytes)

@@ -1,0 +1,132 @@
+"""The code bases whose real samplers these tests run: where to find them, and how to import them without their heavy company."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+import types
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+NEVER_CALLED = ("k_diffusion", "kornia", "open_clip", "requests", "torchvision", "transformers")
+LOOKS_FOR_THEM = ("torchmetrics", "pytorch_lightning")  # must have looked before a stand-in is there to be found
+
+
+@dataclass(frozen=True)
+class Family:
+    """One code base: an installed package, or a checkout that an environment variable names."""
+
+    name: str
+    package: str  # dotted, holds the modules below
+    get: str  # how to get it
+    modules: tuple[str, ...] = ("sampling", "guiders", "discretizer")
+    root_variable: str | None = None
+    folder: str = "."  # below the checkout, goes on the path
+    sampler_params: dict = field(default_factory=lambda: {"device": "cpu"})
+    guider: dict = field(default_factory=lambda: {"target": "VanillaCFG", "params": {}})  # what takes a scale there
+
+    @property
+    def root(self):
+        named = os.environ.get(self.root_variable or "")
+        return Path(named) / self.folder if named else None
+
+    @property
+    def at_hand(self):
+        return self.root is not None if self.root_variable else find_spec(self.package.split(".")[0]) is not None
+
+    def config(self, module, name, **params):
+        """``{target, params}`` of a class of this family."""
+        return {"target": f"{self.package}.{module}.{name}", "params": params}
+
+
+def _checkout(variable, repository):
+    return f"git clone https://github.com/{repository} and set {variable} to the checkout"
+
+
+_SGM = "sgm.modules.diffusionmodules"
+IMAGINAIRY = Family(
+    "imaginairy",
+    "imaginairy.modules.sgm.diffusionmodules",
+    "pip install --no-deps imaginairy==15.0.0 torchdiffeq==0.2.5",
+    sampler_params={},
+)
+SGM = Family("sgm", _SGM, _checkout("SGM_ROOT", "Stability-AI/generative-models"), root_variable="SGM_ROOT")
+INFDIT = Family(
+    "Inf-DiT",
+    "dit.sampling",
+    _checkout("INFDIT_ROOT", "THUDM/Inf-DiT"),
+    modules=("samplers", "guiders", "discretizers", "utils"),
+    root_variable="INFDIT_ROOT",
+)
+COGVIDEO = Family("CogVideoX", _SGM, _checkout("COGVIDEO_ROOT", "THUDM/CogVideo"), root_variable="COGVIDEO_ROOT", folder="sat")
+COGVIEW = Family("CogView3", _SGM, _checkout("COGVIEW3_ROOT", "THUDM/CogView3"), root_variable="COGVIEW3_ROOT", folder="sat")
+SUPIR = Family(
+    "SUPIR",
+    _SGM,
+    _checkout("SUPIR_ROOT", "Fanghua-Yu/SUPIR"),
+    root_variable="SUPIR_ROOT",
+    guider={"target": "LinearCFG", "params": {"scale_min": 1.5}},
+)
+FAMILIES = (IMAGINAIRY, SGM, INFDIT, COGVIDEO, COGVIEW, SUPIR)
+
+
+class _StandIn(types.ModuleType):
+    """An empty module: every name in it is an empty class, good for being imported and for nothing else."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a stand-in for what is in ``NEVER_CALLED``. Last on the path, so that a package that is there wins."""
+
+    def find_spec(self, name, path=None, target=None):
+        known = name.split(".")[0] in NEVER_CALLED
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
+
+    def create_module(self, spec):
+        return _StandIn(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+@contextmanager
+def _stand_ins():
+    for name in LOOKS_FOR_THEM:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    finder = _StandIns()
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
+            del sys.modules[name]
+
+
+@contextmanager
+def loaded(family):
+    """The family's modules, by name, imported for as long as the context lasts: several packages are called ``sgm``."""
+    if not family.at_hand:
+        pytest.skip(f"{family.name}: {family.get}")
+    if family.root is not None:
+        sys.path.insert(0, str(family.root))
+    try:
+        with _stand_ins():
+            modules = {name: importlib.import_module(f"{family.package}.{name}") for name in family.modules}
+        yield types.SimpleNamespace(**modules)
+    finally:
+        if family.root is not None:
+            sys.path.remove(str(family.root))
+        top = family.package.split(".")[0]
+        for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
+            del sys.modules[name]

@@ -1,0 +1,48 @@
+"""Every sampler that the sgm family shares, in each code base that is at hand."""
+
+import pytest
+from families import COGVIEW, FAMILIES, IMAGINAIRY, SGM, SUPIR, loaded
+from runs import Mixture, build, compare, run
+
+CHURN = {"s_churn": 8.0}  # a factor of 1.4 on sigma, more than the distance to the node before
+CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 and 3 of 20 steps
+    "Euler": ("EulerEDMSampler", {}, (20, 10, 7)),
+    "Euler, churn": ("EulerEDMSampler", CHURN, (20, 10, 7)),
+    "Heun": ("HeunEDMSampler", {}, (39, 10, 7)),
+    "Heun, churn": ("HeunEDMSampler", CHURN, (39, 19, 13)),
+    "Euler ancestral": ("EulerAncestralSampler", {}, (20, 10, 7)),
+    "DPM++ 2S ancestral": ("DPMPP2SAncestralSampler", {}, (39, 10, 7)),  # its midpoints are the next nodes
+    "DPM++ 2M": ("DPMPP2MSampler", {}, (20, 10, 7)),
+    "linear multistep": ("LinearMultistepSampler", {}, (20, 10, 7)),
+}
+DETERMINISTIC = ("Euler", "Heun", "DPM++ 2M", "linear multistep")  # the others walk another way once an output differs
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_code_base_can_be_imported(family):
+    with loaded(family) as modules:
+        assert modules.guiders.VanillaCFG
+
+
+@pytest.fixture(
+    scope="module",
+    params=[family for family in (IMAGINAIRY, SGM, COGVIEW, SUPIR) if family.at_hand],
+    ids=lambda family: family.name,
+)
+def family(request):
+    with loaded(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_sampler(family, label):
+    name, params, counts = CASES[label]
+    problem = Mixture()
+    compare(
+        family,
+        label,
+        make=lambda guider: build(family, name, guider, **params),
+        go=lambda sampler: (run(sampler, problem), problem.calls),
+        counts=counts,
+        bound=0.3 if label in DETERMINISTIC else 1.0,
+    )
