@@ -215,5 +215,5 @@ def test_a_sampler_that_asks_for_more_visits_is_refused(euler_file, problem):
     x, cond, uc = problem.inputs()
     x, s_in, sigmas, *_ = built.prepare_sampling_loop(x, cond, uc)
     built.denoise(x, problem, s_in * sigmas[0], cond, uc)
-    with pytest.raises(ValueError, match=r"visit 1 is at sigma 40 here, it was fitted for sigma 31"):
+    with pytest.raises(ValueError, match=r"visit 1 is at sigma 40 here, it was fitted for sigma 30"):
         built.denoise(x, problem, s_in * sigmas[0], cond, uc)

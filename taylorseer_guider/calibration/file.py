@@ -86,7 +86,7 @@ class Calibration:
         head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
-            lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db:.2f}\n    rows:\n")
+            lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n    rows:\n")
             lines += [f"    - {_line(_plain(asdict(row)))}" for row in budget.rows]
         return "".join(lines)
 

@@ -65,6 +65,7 @@ class CalibratedRun:
 
     def __init__(self, calibration, budget, settings):
         self.rows, self.branches, self.settings = budget.rows, calibration.branches, settings
+        self.sigmas = calibration.fitted.sigmas
         self.history = deque(maxlen=calibration.history)
         self.report = Report()
         self.step = None
@@ -89,7 +90,7 @@ class CalibratedRun:
                 f"the calibration does not fit this run: visit {number} is at sigma {asked[0]:.6g} here, it was fitted for {expected}"
             )
         action = CALL if row.call or not gated else FORECAST
-        visit = Visit(row.step, row.sigma, action, "calibrated" if gated else "not gated")
+        visit = Visit(row.step, row.sigma, action, "calibrated" if gated else "not gated", self.sigmas.index(row.sigma))
         self.report.visits.append(visit)
         return visit
 

@@ -53,7 +53,8 @@ def fit(problem, nodes):
     rows = [_fit_visit(problem, stop, call) for stop, call in zip(walk, calls_at(walk, set(nodes)), strict=True)]
     last = len(problem.sigmas) - 1
     errors = [_mean_squares(problem.walker(run).x, problem.reference(run, last)) for run in range(len(problem.probes))]
-    return Budget(tuple(nodes), problem.decibels(float(torch.cat(errors).mean())), tuple(rows))
+    db = problem.decibels(float(torch.cat(errors).mean()))
+    return Budget(tuple(nodes), round(db, 3), tuple(rows))
 
 
 def _fit_visit(problem, stop, call):
