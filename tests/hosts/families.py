@@ -1,4 +1,4 @@
-"""The code bases whose real samplers these tests run: where to find them, and how to import them without their heavy company."""
+"""The code bases whose real samplers these tests run: where they are, and how to import them without heavy company."""
 
 import importlib
 import importlib.abc
