@@ -20,7 +20,7 @@ def parse(argv):
     parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
-    add("--input-path", type=Path, help="a picture or a folder of them; default: the photographs the embedded model was trained on")
+    add("--input-path", type=Path, help="a picture or a folder of them; default: the embedded model's training photographs")
     add("--out", type=Path, default=Path("calibration.yaml"), help="the file to write")
     add("--calls", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets of denoiser calls")
     add("--scale", type=float, help="guidance scale, which the calibration is then for")

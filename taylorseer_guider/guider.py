@@ -109,7 +109,9 @@ class TaylorSeerGuider(shim.Skipping):
         if self._pending is None:
             return self.inner(denoised, sigma, *args, **kwargs)
         (visit, x, started), self._pending = self._pending, None
-        guided = self._run.answer(visit, x, denoised, lambda output: self.inner(output, sigma, *args, **kwargs), bool(args or kwargs))
+        guided = self._run.answer(
+            visit, x, denoised, lambda output: self.inner(output, sigma, *args, **kwargs), varying=bool(args or kwargs)
+        )
         visit.seconds = perf_counter() - started
         return guided
 

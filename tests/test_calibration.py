@@ -7,6 +7,7 @@ import torch
 from problems import EXACT, IDENTITY, GaussianMixture, sample, sampler
 
 from taylorseer_guider import Calibration, calibrate
+from taylorseer_guider.calibration.probe import copied
 from taylorseer_guider.standalone.sampling import EulerEDMSampler
 
 SCALE = 2.0
@@ -45,7 +46,8 @@ def fitted(request, problem, tmp_path_factory):
 @pytest.fixture(scope="module")
 def euler_file(problem, tmp_path_factory):
     path = tmp_path_factory.mktemp("calibration") / "euler.yaml"
-    calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, runs(problem, 1, 20), calls=4, **{**QUICK, "walks": 1}).save(path)
+    quick = {**QUICK, "walks": 1, "calls": 4}
+    calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, runs(problem, 1, 20), **quick).save(path)
     return str(path)
 
 
@@ -93,7 +95,7 @@ def test_cache_off_wins_over_a_calibration(fitted, problem):
 def test_nothing_of_the_callers_changes(problem):
     built = sampler("EulerEDMSampler", scale=SCALE)
     given = runs(problem, 2, 10)
-    before = [{"x": run["x"].clone(), "cond": run["cond"]["vector"].clone(), "uc": run["uc"]["vector"].clone()} for run in given]
+    before = copied(given)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     calibrate(built, problem, given, calls=4, **{**QUICK, "walks": 1})
@@ -101,7 +103,7 @@ def test_nothing_of_the_callers_changes(problem):
     assert "denoise" not in vars(built)
     for run, old in zip(given, before, strict=True):
         assert torch.equal(run["x"], old["x"])
-        assert torch.equal(run["cond"]["vector"], old["cond"]) and torch.equal(run["uc"]["vector"], old["uc"])
+        assert all(torch.equal(run[side]["vector"], old[side]["vector"]) for side in ("cond", "uc"))
 
 
 def test_recordings_on_disk_give_the_same_calibration_and_an_interrupted_one_goes_on(problem, tmp_path):

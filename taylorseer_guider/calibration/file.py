@@ -97,7 +97,8 @@ class Calibration:
             with open(path, "rb") as file:
                 text = file.read(LARGEST_FILE + 1)
         except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"calibration={str(path)!r}: cannot be read ({_first_line(error)}); give the path of a file") from None
+            reason = _first_line(error)
+            raise ValueError(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
         if len(text) > LARGEST_FILE:
             raise ValueError(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
         try:

@@ -19,12 +19,13 @@ from .walk import Problem, fit
 
 
 def calibrate(
-    sampler, denoiser, runs, calls=8, *, history=4, low=False, substeps=4, walks=24, peak=2.0, seed=0, folder=None, progress=True
-):
+    sampler, denoiser, runs, calls=8, *,
+    history=4, low=False, substeps=4, walks=24, peak=2.0, seed=0, folder=None, progress=True,
+):  # fmt: skip
     """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
 
-    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``, each
-    started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
+    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,
+    each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
 
     calls      denoiser calls a run may make; a list shares the reference runs between several budgets
     history    newest outputs that an answer may weigh, which is what later runs hold
@@ -64,7 +65,8 @@ def _checked(sampler, runs, calls, history, substeps, walks):
     if not runs:
         raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
     budgets = sorted(set(calls)) if isinstance(calls, (Sequence, set)) else [calls]
-    for name, value in (*(("calls", count) for count in budgets), ("history", history), ("substeps", substeps), ("walks", walks)):
+    named = [("history", history), ("substeps", substeps), ("walks", walks)]
+    for name, value in [*(("calls", count) for count in budgets), *named]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r}: give a whole number from 1 up")
     return budgets
@@ -146,10 +148,11 @@ def _require_landing(sampler, denoiser, run, seed, calibration, calls, problem):
 
 
 def _job(fitted, problem, substeps):
-    """What recordings depend on, as plain values; the starting points stand for the runs."""
+    """What recordings depend on, as plain values: starting points stand for the runs, an output for the model."""
     starts = [float(probe.x.double().sum()) for probe in problem.probes]
+    (output,) = problem.probes[0].denoise(problem.probes[0].x, problem.sigmas[0], 1)
     options = {"history": problem.history, "low": problem.low, "branches": problem.branches, "peak": problem.peak}
-    return {**vars(fitted), **options, "substeps": substeps, "starts": starts}
+    return {**vars(fitted), **options, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
 
 
 def _about(problem, substeps, seed):

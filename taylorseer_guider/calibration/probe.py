@@ -68,7 +68,8 @@ class Probe:
         (guided,) = self.denoise(self.x, float(self.sigmas[0]), 1)
         raw, scale = self._recorder.raw, self.sampler.guider.scale
         if guided.shape != self.x.shape:
-            raise ValueError(f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}: only outputs of x's shape can be fitted")
+            shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
+            raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
         if raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
             return 1
         uncond, cond = raw.float().chunk(2)

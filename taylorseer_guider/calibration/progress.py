@@ -55,8 +55,9 @@ class Notes:
         if self._file.exists():
             held = json.loads(self._file.read_text())
             if held["job"] != job:
-                differing = [f"{key} {held['job'].get(key)!r} / {job[key]!r}" for key in job if held["job"].get(key) != job[key]]
-                raise ValueError(f"folder={str(folder)!r} holds another calibration (there / here: {', '.join(differing)}); empty it")
+                there = held["job"]
+                differing = ", ".join(f"{key} {there.get(key)!r} / {job[key]!r}" for key in job if there.get(key) != job[key])
+                raise ValueError(f"folder={str(folder)!r} holds another calibration (there / here: {differing}); empty it")
             self._found = held["plans"]
         self._job = job
         self._write()

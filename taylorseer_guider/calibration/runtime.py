@@ -41,7 +41,8 @@ def require_same(fitted, run, dtype):
     near = near and all(abs(a - b) <= eps * max(a, b) for a, b in zip(run.sigmas, fitted.sigmas, strict=True))
     if not near:
         raise ValueError(
-            f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, it was fitted for {_brief(fitted.sigmas)}"
+            f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, "
+            f"it was fitted for {_brief(fitted.sigmas)}"
         )
 
 
@@ -87,7 +88,8 @@ class CalibratedRun:
         if row is None or bool(((asked - row.sigma).abs() > eps * row.sigma).any()):
             expected = "none" if row is None else f"sigma {row.sigma:.6g}"
             raise ValueError(
-                f"the calibration does not fit this run: visit {number} is at sigma {asked[0]:.6g} here, it was fitted for {expected}"
+                f"the calibration does not fit this run: visit {number} is at sigma {asked[0]:.6g} here, "
+                f"it was fitted for {expected}"
             )
         action = CALL if row.call or not gated else FORECAST
         visit = Visit(row.step, row.sigma, action, "calibrated" if gated else "not gated", self.sigmas.index(row.sigma))

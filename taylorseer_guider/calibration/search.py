@@ -1,8 +1,8 @@
 """Which nodes deserve a denoiser call. Floats and small matrices only; no call is made here.
 
-The reference runs leave the Gram matrix of every x and every output at the host's nodes. Any plan can be *replayed* on it: the x
-that it would reach is a combination of recorded tensors, so the solves of a whole walk are a handful of 10x10 systems. What
-replaying only guesses is how outputs shift with the x that they are asked at; the best plans are therefore walked for real.
+The reference runs leave the Gram matrix of every x and every output at the host's nodes. Any plan can be *replayed* on it:
+the x that it would reach is a combination of recorded tensors, so the solves of a whole walk are a handful of 10x10 systems.
+What replaying only guesses is how outputs shift with the x that they are asked at; the best plans are therefore walked for real.
 """
 
 import math

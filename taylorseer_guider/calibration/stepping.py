@@ -53,7 +53,7 @@ def method_of(sampler):
             f"{names[0]} cannot be calibrated: it does not step as Euler's or Heun's method does; use {', '.join(METHODS)}"
         )
     if churn := getattr(sampler, "s_churn", 0):
-        raise ValueError(f"{names[0]} with s_churn={churn} adds noise while sampling, and only a deterministic run can be fitted")
+        raise ValueError(f"{names[0]} with s_churn={churn} adds noise while sampling; only a deterministic run can be fitted")
     return method
 
 
