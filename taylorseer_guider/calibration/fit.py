@@ -46,7 +46,7 @@ def calibrate(
         sigmas = _common_schedule(probes)
         problem = Problem(probes, method, sigmas, probes[0].branches(), history, low, peak, Store(folder))
         fitted = describe(sampler, sampler.guider, probes[0].sigmas)
-        notes = Notes(folder, _job(fitted, problem, substeps))
+        notes = Notes(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak})
         bar.expect(len(runs) * (calls_of_reference(sigmas, substeps) + sum(budgets) * (walks + 1)) + sum(budgets))
         trace = _reference(problem, substeps, bar)
         solved = {count: _solve_budget(problem, trace, count, walks, seed, notes, bar) for count in budgets}
@@ -151,8 +151,8 @@ def _job(fitted, problem, substeps):
     """What recordings depend on, as plain values: starting points stand for the runs, an output for the model."""
     starts = [float(probe.x.double().sum()) for probe in problem.probes]
     (output,) = problem.probes[0].denoise(problem.probes[0].x, problem.sigmas[0], 1)
-    options = {"history": problem.history, "low": problem.low, "branches": problem.branches, "peak": problem.peak}
-    return {**vars(fitted), **options, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
+    known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
+    return {**vars(fitted), **known}
 
 
 def _about(problem, substeps, seed):

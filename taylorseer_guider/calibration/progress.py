@@ -44,12 +44,14 @@ def _bar():
 class Notes:
     """Plans that were walked and what came of them, kept in ``folder`` (None: only while the program runs).
 
-    ``job`` (plain values) is what the folder's recordings are of. Raises ValueError where they are of another job.
+    ``job`` (plain values) is what the folder's recordings are of. Raises ValueError where they are of another job. ``options``
+    (plain values) are what the walks depend on besides: one folder serves several.
     """
 
-    def __init__(self, folder, job):
+    def __init__(self, folder, job, options):
         self._file = None if folder is None else Path(folder) / "notes.json"
         self._found, job = {}, json.loads(json.dumps(job))
+        self._options = ", ".join(f"{name} {value}" for name, value in options.items())
         if self._file is None:
             return
         if self._file.exists():
@@ -64,10 +66,10 @@ class Notes:
 
     def get(self, nodes):
         """dB of a plan, or None."""
-        return self._found.get(_key(nodes))
+        return self._found.get(self._key(nodes))
 
     def put(self, nodes, db):
-        self._found[_key(nodes)] = db
+        self._found[self._key(nodes)] = db
         if self._file is not None:
             self._write()
         return db
@@ -77,6 +79,5 @@ class Notes:
         draft.write_text(json.dumps({"job": self._job, "plans": self._found}, indent=1))
         os.replace(draft, self._file)
 
-
-def _key(nodes):
-    return " ".join(map(str, nodes))
+    def _key(self, nodes):
+        return f"{self._options}: {' '.join(map(str, nodes))}"

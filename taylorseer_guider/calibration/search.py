@@ -2,7 +2,7 @@
 
 The reference runs leave the Gram matrix of every x and every output at the host's nodes. Any plan can be *replayed* on it:
 the x that it would reach is a combination of recorded tensors, so the solves of a whole walk are a handful of 10x10 systems.
-What replaying only guesses is how outputs shift with the x that they are asked at; the best plans are therefore walked for real.
+What replaying only guesses is how outputs shift with the x that they are asked at; the best plans are then walked for real.
 """
 
 import math
