@@ -21,7 +21,6 @@ from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
 SCALES = (1.0, 0.8, 0.65, 0.5)  # each photograph is also seen reduced: other sizes of the same things, less camera blur
-EPOCH = 250  # steps between checkpoints and validations
 
 
 def pyramid(image, crop):
@@ -71,14 +70,14 @@ def warm_cosine(step, steps, warmup=300):
 class TinyTraining(pl.LightningModule):
     """EDM's denoising loss on the residual, with the conditioning dropped from every tenth sample."""
 
-    def __init__(self, photographs, held_out, steps, batch_size, crop, learning_rate, seed):
+    def __init__(self, photographs, held_out, steps, epoch, batch_size, crop, learning_rate, seed):
         super().__init__()
         self.save_hyperparameters(ignore=["photographs", "held_out"])
         self.network, self.denoiser = build_network(), edm_denoiser()
-        self.train_crops = Crops(photographs, EPOCH * batch_size, crop, seed)
+        self.train_crops = Crops(photographs, epoch * batch_size, crop, seed)
         self.validation_crops = Crops(held_out, 8 * batch_size, crop, seed)
 
-    def loss(self, batch, rng=None):
+    def loss(self, batch, rng):
         """Weighted squared error; ln sigma ~ N(-1, 1.4), the distribution Inf-DiT trains with."""
         sharp, bicubic = batch
         target = residual(sharp, bicubic)
@@ -92,7 +91,8 @@ class TinyTraining(pl.LightningModule):
         return (append_dims(weight, 4) * (denoised.float() - target) ** 2).mean()
 
     def training_step(self, batch):
-        loss = self.loss(batch)
+        rng = torch.Generator(self.device).manual_seed(self.hparams.seed * 1_000_003 + self.global_step)
+        loss = self.loss(batch, rng)
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)
         return loss
 
@@ -140,6 +140,7 @@ def arguments():
     parser.add_argument("--run-dir", type=Path, default=Path("runs/tiny"), help="checkpoints and loss curve (log/*/metrics.csv)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the averaged weights go")
     parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--epoch", type=int, default=250, help="steps between checkpoints and validations")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 4")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -147,24 +148,26 @@ def arguments():
     parser.add_argument("--precision", default="bf16-mixed", help="Lightning's name for it")
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="start from these weights, not from fresh ones")
     parser.add_argument("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
-    return parser.parse_args()
+    return parser
 
 
-def main():
-    args = arguments()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if args.export:
-        export(torch.load(args.export, weights_only=True)["state_dict"], args.out)
-        return
-    pl.seed_everything(args.seed)
+def build_module(args):
+    """The model and its crops, from the seed."""
+    pl.seed_everything(args.seed, verbose=False)
+    names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed")
     module = TinyTraining(
         read_photographs(args.data_dir),
         [photograph(name) for name in HELD_OUT],
-        **{name: getattr(args, name) for name in ("steps", "batch_size", "crop", "learning_rate", "seed")},
+        **{name: getattr(args, name) for name in names},
     )
     if args.init:
         module.network.load_state_dict(load_network(args.init).state_dict())
-    trainer = pl.Trainer(
+    return module
+
+
+def build_trainer(args):
+    """Lightning's trainer: averaged weights, a checkpoint an epoch, the loss curve as CSV."""
+    return pl.Trainer(
         default_root_dir=args.run_dir,
         max_steps=args.steps,
         precision=args.precision,
@@ -178,8 +181,22 @@ def main():
             LearningRateMonitor("epoch"),
         ],
     )
-    last = args.run_dir / "last.ckpt"
+
+
+def fit(module, trainer, run_dir):
+    """Train to the trainer's last step, from the run folder's last checkpoint where there is one."""
+    last = run_dir / "last.ckpt"
     trainer.fit(module, ckpt_path=last if last.exists() else None)
+
+
+def main():
+    args = arguments().parse_args()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if args.export:
+        export(torch.load(args.export, weights_only=True)["state_dict"], args.out)
+        return
+    module, trainer = build_module(args), build_trainer(args)
+    fit(module, trainer, args.run_dir)
     export(module.state_dict(), args.out)
     print(f"{'weights':<10} {args.out}\n{'loss curve':<10} {Path(trainer.logger.log_dir) / 'metrics.csv'}")
 

@@ -1,0 +1,86 @@
+"""The merged configuration of sample.py: YAML, then flags, then overrides; and the name that it gives to pictures."""
+
+import zlib
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pictures import UserError
+
+from taylorseer_guider.hosts import HOSTS
+from taylorseer_guider.standalone.config import instantiate_from_config
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = "taylorseer_guider.TaylorSeerGuider"
+GUIDERS = {"taylorseer": OURS, "vanilla": "VanillaCFG", "identity": "IdentityGuider"}
+
+
+def merged_config(args):
+    """The YAML, with the flags and then the overrides on top."""
+    path = args.config or ROOT / "configs" / f"tiny_{args.guider or 'taylorseer'}.yaml"
+    if not path.is_file():
+        raise UserError(f"--config {path}: no such file; configs/ has ready ones")
+    config = OmegaConf.load(path)
+    if not OmegaConf.is_dict(config) or not {"engine", "sampler_config"} <= config.keys():
+        raise UserError(f"--config {path}: needs the keys `engine` and `sampler_config`; configs/ has examples")
+    sampler = config.sampler_config
+    if args.guider and args.config:
+        sampler.params.guider_config = swapped_guider(args.guider, sampler)
+    if args.num_steps is not None:
+        if args.num_steps < 1:
+            raise UserError(f"--num-steps {args.num_steps}: give a whole number from 1 up")
+        sampler.params.num_steps = args.num_steps
+    guider = sampler.params.guider_config
+    guider.params = guider.get("params") or {}
+    for name in ("scale", "interval", "max_order"):
+        value = getattr(args, name)
+        if value is not None:
+            if name != "scale" and guider.target != OURS:
+                raise UserError(f"--{name.replace('_', '-')} {value}: only the guider taylorseer takes it")
+            guider.params[name] = value
+    return with_overrides(config, args.overrides)
+
+
+def swapped_guider(kind, sampler):
+    """``{target, params}`` of the guider ``kind`` in the host that ``sampler`` belongs to, at the scale it had."""
+    old = sampler.params.get("guider_config") or {}
+    scale = (old.get("params") or {}).get("scale", 1.0)
+    if kind == "taylorseer":
+        return old if old.get("target") == OURS else {"target": OURS, "params": {"scale": scale}}
+    host = next((host for host in HOSTS if sampler.target.startswith(host.sampling)), None)
+    if host is None:
+        raise UserError(f"--guider {kind}: {sampler.target} is of no known host; name its guider in the config")
+    return {"target": f"{host.guiders}.{GUIDERS[kind]}", "params": {"scale": scale} if kind == "vanilla" else {}}
+
+
+def with_overrides(config, overrides):
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        parent, node = "", config
+        for part in key.split("."):
+            known = node.keys() if OmegaConf.is_dict(node) else ()
+            if not equals or (part not in known and parent != "params"):
+                raise UserError(f"{override}: give key.path=value with a key of the config ({', '.join(known)} ...)")
+            parent, node = part, node.get(part)
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from None
+
+
+def run_name(config, args):
+    """Sampler, steps, guider and its settings; a digest stands for whatever else was changed."""
+    sampler, guider = config.sampler_config, config.sampler_config.params.guider_config
+    kind = next((kind for kind, name in GUIDERS.items() if guider.target.endswith(name)), "other")
+    method = sampler.target.rpartition(".")[2].removesuffix("Sampler").removesuffix("EDM").lower()
+    parts = [f"{method}{sampler.params.num_steps}", kind]
+    if kind == "taylorseer":
+        settings = instantiate_from_config(guider).settings
+        parts.append(f"i{settings.interval}o{settings.max_order}")
+    if "scale" in guider.params:
+        parts.append(f"s{guider.params.scale:g}")
+    if args.dtype != "float32":
+        parts.append(args.dtype)
+    if args.overrides or args.config:
+        parts.append(f"{zlib.crc32(OmegaConf.to_yaml(config).encode()):08x}")
+    return "-".join(parts)

@@ -1,0 +1,150 @@
+"""scripts/sample.py from end to end, on small pictures: what it writes, what it says, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from taylorseer_guider.tiny.photographs import photograph
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+import pictures  # noqa: E402
+import sample  # noqa: E402
+
+
+@pytest.fixture
+def cat(tmp_path):
+    path = tmp_path / "cat.png"
+    Image.fromarray(photograph("chelsea")[100:133, 150:192]).save(path)  # 33 x 42: no multiple of 4
+    return path
+
+
+def run(*arguments):
+    return sample.main([str(argument) for argument in arguments])
+
+
+def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, SCRIPTS / "sample.py", "--input-path", cat, "--shrink-first", "--compare"]
+    command += ["--num-steps", "8", "--out-dir", out]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    stem = "cat_x4_heun8-taylorseer-i2o2-s1_seed0"
+    assert {path.name for path in out.iterdir()} == {
+        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", "heun8-taylorseer-i2o2-s1.yaml", "report.json",
+    }  # fmt: skip
+    assert Image.open(out / f"{stem}.png").size == Image.open(out / f"{stem}_full.png").size == (40, 32)
+    assert Image.open(out / f"{stem}_sheet.png").size[0] > 3 * 40
+    figures = json.loads((out / "report.json").read_text())[f"{stem}.png"]
+    assert (figures["calls"], figures["full_calls"]) == (4, 15)
+    assert figures["calls"] == figures["report"]["calls"] and figures["forecasts"] == 11
+    assert 15 < figures["to_full_run"]["psnr"] < 90
+    assert set(figures["to_original"]) == {"run", "full_run", "bicubic"}
+    assert "4 (full run 15)" in shown.stdout and shown.stdout.strip().endswith(f"{stem}_sheet.png")
+    assert "calls=" in shown.stderr and "forecasts=" in shown.stderr
+    before = (out / f"{stem}.png").stat().st_mtime_ns
+    again = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "skipped" in again.stdout and (out / f"{stem}.png").stat().st_mtime_ns == before
+
+
+def test_the_merged_config_runs_again_to_the_same_picture(cat, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    key = "sampler_config.params.guider_config.params.coordinate=log_sigma"
+    assert run("--input-path", cat, "--num-steps", 4, "--scale", 2, "--out-dir", first, key) == 0
+    config = next(first.glob("*.yaml"))
+    assert OmegaConf.load(config).sampler_config.params.guider_config.params.coordinate == "log_sigma"
+    assert run("--input-path", cat, "--config", config, "--out-dir", second) == 0
+    one, two = (np.asarray(Image.open(next(p for p in folder.glob("cat_*seed0.png")))) for folder in (first, second))
+    assert one.shape == (132, 168, 3) and np.array_equal(one, two)
+
+
+def test_interval_1_with_computed_repeats_is_the_identity_guiders_picture(cat, tmp_path):
+    exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
+    small = ["--input-path", cat, "--num-steps", 3, "--out-dir", tmp_path / "out"]
+    assert run(*small, "--guider", "identity") == 0
+    assert run(*small, "--interval", 1, exact) == 0
+    assert run(*small, "--guider", "vanilla", "--scale", 3) == 0
+    made = {path.name.split("-")[1].removesuffix("_seed0.png"): np.asarray(Image.open(path)) for path in (tmp_path / "out").glob("cat_*seed0.png")}
+    assert np.array_equal(made["identity"], made["taylorseer"])
+    assert not np.array_equal(made["identity"], made["vanilla"])
+
+
+def test_a_folder_and_several_seeds(cat, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Image.open(cat).crop((0, 0, 5, 3)).save(folder / "a.png")
+    Image.open(cat).crop((0, 0, 4, 4)).save(folder / "a.jpg")
+    (folder / "notes.txt").write_text("not a picture")
+    out = tmp_path / "out"
+    assert run("--input-path", folder, "--seeds", 0, 1, "--num-steps", 2, "--out-dir", out) == 0
+    sizes = {path.name.split("_")[0]: Image.open(path).size for path in out.glob("*seed1.png")}
+    assert sizes == {"a-png": (20, 12), "a-jpg": (16, 16)}
+    report = json.loads((out / "report.json").read_text())
+    assert len(report) == 4 and all("to_full_run" not in figures for figures in report.values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "expected"),
+    [("L", 100, 100), ("RGBA", (100, 100, 100, 255), 100), ("RGBA", (0, 0, 0, 0), 255), ("I;16", 25700, 100), ("P", 0, 0)],
+)
+def test_pictures_of_every_mode_are_read(mode, pixel, expected, tmp_path):
+    Image.new(mode, (3, 2), pixel).save(tmp_path / "picture.png")
+    assert np.array_equal(pictures.read_picture(tmp_path / "picture.png"), np.full((2, 3, 3), expected))
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"earlier")
+
+    def failing(image, file, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", failing)
+    with pytest.raises(OSError, match="disk full"):
+        pictures.write_picture(path, np.zeros((2, 2, 3), np.uint8))
+    assert path.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [path]
+
+
+MISTAKES = [
+    (["--input-path", "/nowhere.png"], "no such file or folder"),
+    (["--input-path", __file__], "not a picture"),
+    (["--input-path", "{tmp}"], "no picture in this folder"),
+    (["--scale", "nan"], "scale=nan: give a finite number"),
+    (["--scale", "high"], "invalid float value: 'high'"),
+    (["--guider", "fast"], "choose from"),
+    (["--interval", "0"], "interval=0: give a whole number from 1 up"),
+    (["--num-steps", "0"], "--num-steps 0"),
+    (["--guider", "vanilla", "--interval", "2"], "only the guider taylorseer takes it"),
+    (["--config", "/nowhere.yaml"], "configs/ has ready ones"),
+    (["--device", "cuda"], "--device cpu"),
+    (["--out-dir", "/proc/nowhere"], "choose another"),
+    (["engine.params.weights=/nowhere.safetensors"], "no such file"),
+    (["engine.params.weights=" + __file__], "not weights of this model"),
+    (["sampler_confg.params.num_steps=3"], "engine, sampler_config"),
+    (["nonsense"], "give key.path=value"),
+    (["sampler_config.params.guider_config.params.coordinate=rhoo"], "choose one of sigma, rho, log_sigma, asinh"),
+    (["sampler_config.params.guider_config.params.intervall=3"], "unknown option intervall"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[-40:])
+def test_a_mistake_is_one_line_with_its_remedy_and_exit_code_2(arguments, message, tmp_path, capsys):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    where = [] if "--out-dir" in arguments else ["--out-dir", str(tmp_path / "out")]
+    try:
+        code = sample.main([argument.format(tmp=tmp_path) for argument in [*where, *arguments]])
+    except SystemExit as left:
+        code = left.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert message in said and said.count("\n") == 1 and said.startswith("sample.py: ")
+    assert not list((tmp_path / "out").glob("*.png"))

@@ -1,0 +1,73 @@
+"""Training: a run that was stopped goes on exactly where it was, and what it writes loads."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from taylorseer_guider import tiny
+from taylorseer_guider.tiny.photographs import photograph
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+train_tiny = pytest.importorskip("train_tiny", reason="needs the extra `train`")
+
+
+def arguments(run_dir, *more):
+    """Of a very small run, on one small photograph beside the run folder."""
+    data_dir = run_dir.parent / "photographs"
+    data_dir.mkdir(exist_ok=True)
+    Image.fromarray(photograph("astronaut")[:64, :64]).save(data_dir / "astronaut.png")
+    plain = ["--epoch", "2", "--batch-size", "1", "--crop", "32", "--precision", "32-true"]
+    return train_tiny.arguments().parse_args(["--run-dir", str(run_dir), "--data-dir", str(data_dir), *plain, *more])
+
+
+def train(run_dir, stop_at):
+    """Train towards step 4, but stop at ``stop_at``. Returns the weights without averaging."""
+    module = train_tiny.build_module(arguments(run_dir, "--steps", "4"))
+    trainer = train_tiny.build_trainer(arguments(run_dir, "--steps", str(stop_at)))
+    train_tiny.fit(module, trainer, run_dir)
+    return torch.load(run_dir / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
+    whole = train(tmp_path / "whole", 4)
+    half = train(tmp_path / "stopped", 2)
+    resumed = train(tmp_path / "stopped", 4)
+    assert (half["global_step"], resumed["global_step"]) == (2, 4)
+    changed = [name for name in half["state_dict"] if not torch.equal(half["state_dict"][name], whole["state_dict"][name])]
+    assert changed
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+    curves = sorted((tmp_path / "stopped" / "log").glob("*/metrics.csv"))
+    assert len(curves) == 2 and all("loss" in curve.read_text() for curve in curves)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exported_weights_load_and_start_another_run(tmp_path):
+    checkpoint = train(tmp_path / "run", 2)
+    weights = tmp_path / "weights.safetensors"
+    train_tiny.export(checkpoint["state_dict"], weights)
+    network = tiny.load_network(weights)
+    again = train_tiny.build_module(arguments(tmp_path / "again", "--init", str(weights)))
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.network.parameters(), strict=True))
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_a_crop_depends_on_seed_epoch_and_number_alone():
+    images = [photograph("astronaut")]
+
+    def crop(seed, epoch, i):
+        return train_tiny.Crops(images, 8, 32, seed, epoch)[i][0]
+
+    assert torch.equal(crop(0, 1, 2), crop(0, 1, 2))
+    assert not any(torch.equal(crop(0, 1, 2), crop(*other)) for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3)])
+
+
+def test_a_crop_and_its_bicubic_are_of_the_same_place():
+    sharp, bicubic = train_tiny.Crops([photograph("astronaut")], 8, 32, seed=0)[0]
+    assert sharp.shape == bicubic.shape == (3, 32, 32)
+    assert (sharp - bicubic).mean().abs() < 0.05
+    assert (sharp - bicubic).abs().mean() < (sharp - bicubic.flip(-1)).abs().mean()
