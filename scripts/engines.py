@@ -13,6 +13,7 @@ class TinyEngine:
     """The embedded model. ``factor`` times larger, any height and width."""
 
     factor = tiny.FACTOR
+    peak = 2 * tiny.images.GAIN  # range of what is sampled, where pictures span 2
 
     def __init__(self, weights=None, device="cpu", dtype=torch.float32):
         weights = Path(weights or tiny.WEIGHTS)

@@ -8,6 +8,8 @@ from functools import partial
 from time import perf_counter
 
 from . import shim
+from .calibration.file import Calibration
+from .calibration.runtime import CalibratedRun
 from .hosts import building_host, host_named
 from .report import FORECAST
 from .settings import Settings, finite_number
@@ -56,6 +58,8 @@ class TaylorSeerGuider(shim.Skipping):
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
     basis            newton (divided differences) or taylor (the paper's truncated series)
     quantity         forecast the ``denoised`` output, or ``eps`` = (x - denoised) / sigma
+    calibration      file of plans and weights solved for this model (``calibrate``); wins over all of the above but use_cache
+    calls            which of its budgets, where it holds several
     history_dtype, history_device    where and how history is kept; as the outputs are, if left out
 
     After a run, ``report`` says what was done. Raises ValueError at construction for a value out of range or an unknown name.
@@ -70,6 +74,9 @@ class TaylorSeerGuider(shim.Skipping):
         self._wraps_another = guider_config is not None
         self._scale = scale
         self.inner = self._build_inner(scale)
+        self._calibration = self.calibration and Calibration.load(self.calibration)
+        if self._calibration:
+            self._calibration.budget(self.calls)
         self.report = None
         self._run = None
         self._pending = None  # (visit, x, started), from prepare_inputs to the call that answers it
@@ -102,23 +109,37 @@ class TaylorSeerGuider(shim.Skipping):
         if self._pending is None:
             return self.inner(denoised, sigma, *args, **kwargs)
         (visit, x, started), self._pending = self._pending, None
-        varying = args or kwargs
-        if visit.action == FORECAST:
-            output = self._run.forecast(visit, x)
-            guided = self.inner(output, sigma, *args, **kwargs) if varying else output
-        else:
-            guided = self.inner(denoised, sigma, *args, **kwargs)
-            self._run.remember(visit, x, denoised if varying else guided)
+        guided = self._run.answer(
+            visit, x, denoised, lambda output: self.inner(output, sigma, *args, **kwargs), varying=bool(args or kwargs)
+        )
         visit.seconds = perf_counter() - started
         return guided
 
     # What the shim tells it.
 
-    def begin(self, sigmas):
-        """Start a run with a new plan, empty history and an empty report. ValueError where `activate` does not fit it."""
+    def begin(self, sigmas, sampler=None):
+        """Start a run with a new plan, empty history and an empty report.
+
+        ValueError where `activate` or `calibration` does not fit it.
+        """
         self.end()
-        self._run = Trajectory(self.settings, sigmas)
+        self._run = self._new_run(sigmas, sampler)
         self.report = self._run.report
+
+    def _new_run(self, sigmas, sampler):
+        if self._calibration is None or not self.use_cache:
+            return Trajectory(self.settings, sigmas)
+        return CalibratedRun.fitting(self._calibration, self, sigmas, sampler)
+
+    @contextmanager
+    def following(self, new_run):
+        """Within, the runs that begin are those that ``new_run(sigmas, sampler)`` makes: ``Trajectory``'s visit and answer."""
+        self._new_run = new_run
+        try:
+            yield self
+        finally:
+            self.end()
+            del self._new_run
 
     def at_step(self, step):
         if self._run is not None:

@@ -39,6 +39,8 @@ HOSTS = (
     Host("standalone", "taylorseer_guider.standalone.sampling", "taylorseer_guider.standalone.guiders"),
 )
 
+METHODS = {"EulerEDMSampler": "euler", "HeunEDMSampler": "heun", "ConcatSRHeunEDMSampler": "heun"}  # that can be calibrated
+
 
 def loaded_hosts():
     """The hosts among the loaded modules."""

@@ -1,6 +1,7 @@
 """What a user may set, and the checks that turn a mistake into one clear line at construction."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -28,6 +29,8 @@ class Settings:
     coordinate: str = "rho"
     basis: str = "newton"
     quantity: str = "denoised"
+    calibration: str | None = None
+    calls: int | None = None
     history_dtype: torch.dtype | None = None
     history_device: torch.device | None = None
 
@@ -44,6 +47,11 @@ class Settings:
         _one_of("quantity", self.quantity, QUANTITIES)
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is activated")
+        if self.calls is not None:
+            _whole("calls", self.calls, 1, "which budget of the calibration to spend")
+            if self.calibration is None:
+                raise ValueError(f"calls={self.calls!r}: only a calibration holds budgets; name its file in `calibration`")
+        self._set("calibration", _path("calibration", self.calibration))
         self._set("activate", _indices(self.activate))
         self._set("history_dtype", _dtype(self.history_dtype))
         self._set("history_device", _device(self.history_device))
@@ -73,6 +81,14 @@ def _whole(name, value, least, remedy):
 def _one_of(name, value, known):
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
+
+
+def _path(name, value):
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{name}={value!r}: give the path of a file")
+    return os.fspath(value)
 
 
 def _indices(activate):

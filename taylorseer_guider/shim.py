@@ -21,8 +21,8 @@ _lock = threading.RLock()
 class Skipping:
     """What the shim asks of a guider."""
 
-    def begin(self, sigmas):
-        """A run begins, with the schedule ``sigmas`` (a 1-d tensor that ends where sampling ends)."""
+    def begin(self, sigmas, sampler=None):
+        """A run of ``sampler`` begins, with the schedule ``sigmas`` (a 1-d tensor that ends where sampling ends)."""
         raise NotImplementedError
 
     def at_step(self, step):
@@ -61,7 +61,7 @@ def _wrap_prepare_sampling_loop(original):
     def prepare_sampling_loop(self, *args, **kwargs):
         prepared = original(self, *args, **kwargs)
         if isinstance(self.guider, Skipping):
-            self.guider.begin(prepared[2])
+            self.guider.begin(prepared[2], self)
         return prepared
 
     return prepare_sampling_loop

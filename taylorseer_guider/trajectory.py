@@ -24,6 +24,15 @@ class Output:
     value: torch.Tensor
 
 
+def require_finite(output, visit):
+    """Raise FloatingPointError where an output that the denoiser gave at ``visit`` holds a NaN or an infinity."""
+    if not torch.isfinite(output).all():
+        raise FloatingPointError(
+            f"the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the "
+            "denoiser's inputs there, its dtype (float16 overflows) and the guidance scale"
+        )
+
+
 class Trajectory:
     """The state of one run. It begins with the run's schedule and is dropped when the run ends.
 
@@ -112,15 +121,24 @@ class Trajectory:
     def _held(self, sigma):
         return next((output for output in self.history if math.isclose(output.sigma, sigma, rel_tol=NEAR)), None)
 
+    def answer(self, visit, x, denoised, combine, varying=False):
+        """The guided output of a visit. ``combine`` is the inner guider, ``denoised`` the raw output where there was a call.
+
+        Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
+        forecast, and it combines them at every visit; else it is the guided output, which costs half.
+        """
+        if visit.action == FORECAST:
+            output = self.forecast(visit, x)
+            return combine(output) if varying else output
+        guided = combine(denoised)
+        self.remember(visit, x, denoised if varying else guided)
+        return guided
+
     def remember(self, visit, x, denoised):
         """Take the guided output of a call into history. Raises FloatingPointError where it is not finite."""
         if not self.settings.use_cache:
             return
-        if not torch.isfinite(denoised).all():
-            raise FloatingPointError(
-                f"the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the "
-                "denoiser's inputs there, its dtype (float16 overflows) and the guidance scale"
-            )
+        require_finite(denoised, visit)
         if visit.sigma is None or visit.reason == "tiled":
             return
         for held in [output for output in self.history if output.node == visit.node]:

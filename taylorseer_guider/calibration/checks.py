@@ -1,0 +1,82 @@
+"""Reading untrusted plain data: every value is checked for its type and range, and a fault is named."""
+
+import math
+from collections.abc import Mapping
+
+
+class Reader:
+    """A mapping and the name under which faults in it are reported. Every method raises ValueError for what is not there."""
+
+    def __init__(self, data, name):
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{name} is not a mapping")
+        self.data, self.name = data, name
+
+    def get(self, key):
+        if key not in self.data:
+            raise ValueError(f"{self.name} has no entry {key!r}")
+        return self.data[key]
+
+    def only(self, *known):
+        for key in self.data:
+            if key not in known:
+                raise ValueError(f"{self.name} has an unknown entry {str(key)[:80]!r}")
+
+    def inside(self, key, name):
+        """The mapping ``data[key][name]``."""
+        return Reader(Reader(self.get(key), key).get(name), f"{key} {str(name)[:80]}")
+
+    def keys(self, key):
+        """The keys of the mapping ``data[key]``, which is not empty."""
+        keys = list(Reader(self.get(key), key).data)
+        return keys or self._fail(key, "a mapping with entries")
+
+    def rows(self, key):
+        """A reader for each mapping of the list ``data[key]``."""
+        return [Reader(row, f"{self.name}: row {n}") for n, row in enumerate(self._list(key))]
+
+    def text(self, key):
+        value = self.get(key)
+        return value if isinstance(value, str) and len(value) < 200 else self._fail(key, "a short text")
+
+    def flag(self, key):
+        value = self.get(key)
+        return value if isinstance(value, bool) else self._fail(key, "true or false")
+
+    def number(self, key):
+        value = self.get(key)
+        return float(value) if _is_number(value) else self._fail(key, "a finite number")
+
+    def numbers(self, key):
+        values = self._list(key)
+        return tuple(map(float, values)) if all(map(_is_number, values)) else self._fail(key, "a list of finite numbers")
+
+    def whole(self, key, least, most):
+        value = self.get(key)
+        return value if _is_whole(value, least, most) else self._fail(key, f"a whole number from {least} to {most}")
+
+    def wholes(self, key, least, most):
+        values = self._list(key)
+        whole = all(_is_whole(value, least, most) for value in values)
+        return tuple(values) if whole else self._fail(key, f"a list of whole numbers from {least} to {most}")
+
+    def schedule(self, key):
+        """Falling sigmas, at least one above 0, none below."""
+        sigmas = self.numbers(key)
+        falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+        return sigmas if len(sigmas) > 1 and falling and sigmas[-1] >= 0 else self._fail(key, "a list of falling sigmas")
+
+    def _list(self, key):
+        value = self.get(key)
+        return value if isinstance(value, list) else self._fail(key, "a list")
+
+    def _fail(self, key, wanted):
+        raise ValueError(f"{self.name}: {key!r} should be {wanted}, not {str(self.data[key])[:80]!r}")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _is_whole(value, least, most):
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -1,0 +1,160 @@
+"""What a calibration is, and the text file it lives in.
+
+A file is plain YAML: what it was fitted for, then one block of rows for each budget of denoiser calls. Reading builds numbers,
+strings and lists and checks each of them; nothing in a file is executed.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+
+from .checks import Reader
+
+FORMAT = "taylorseer_guider calibration 1"
+LARGEST_FILE = 16 << 20  # bytes; 1000 nodes of Heun with ten outputs take less than one MiB
+
+
+@dataclass(frozen=True)
+class Row:
+    """One visit: whether the denoiser is called there, and the weights of its answer.
+
+    ``weights`` are those of x, then of the branches of each held output, newest output first; where the denoiser is called, its
+    output is the newest. ``low`` are the weights of the same tensors after a 4x4 mean (empty: none are used).
+    """
+
+    step: int
+    sigma: float
+    call: bool
+    weights: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    residual: float = 0.0  # root mean square of what the fitted samples miss the target by, in units of x
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The visits of one run that makes ``calls`` denoiser calls, in the order in which the sampler makes them."""
+
+    nodes: tuple[int, ...]  # step indices of the nodes at which the denoiser is called
+    db: float  # of the fitted samples: 10 log10(peak^2 / mean square distance to the reference)
+    rows: tuple[Row, ...]
+
+    @property
+    def calls(self):
+        return sum(row.call for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a run must share with the runs that the calibration was fitted on."""
+
+    sampler: str
+    guider: str  # class of the inner guider
+    scale: float
+    sigmas: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Plans and weights solved from runs of one model. ``calibrate`` makes one; the guider's option ``calibration`` uses it."""
+
+    fitted: Fitted
+    branches: int  # 2 where the guided output is uncond + scale (cond - uncond) of one doubled batch, else 1
+    history: int  # outputs that a row may weigh
+    budgets: dict[int, Budget]  # by number of calls
+    about: dict = field(default_factory=dict)  # samples, shapes, dtype, reference: for people, not checked against a run
+
+    def budget(self, calls=None):
+        """The budget of ``calls`` calls; None picks the only one. ValueError where that is not possible, with the list."""
+        if calls is None and len(self.budgets) == 1:
+            return next(iter(self.budgets.values()))
+        if calls not in self.budgets:
+            known = ", ".join(map(str, sorted(self.budgets)))
+            raise ValueError(f"calls={calls!r}: this calibration holds budgets of {known} calls; name one of them")
+        return self.budgets[calls]
+
+    def save(self, path):
+        """Write the file, whole or not at all."""
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(self.to_yaml(), encoding="utf-8")
+        os.replace(draft, path)
+
+    def to_yaml(self):
+        """The text of the file: a row a line."""
+        head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
+        lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
+        for calls, budget in sorted(self.budgets.items()):
+            lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n    rows:\n")
+            lines += [f"    - {_line(_plain(asdict(row)))}" for row in budget.rows]
+        return "".join(lines)
+
+    @classmethod
+    def load(cls, path):
+        """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
+        try:
+            with open(path, "rb") as file:
+                text = file.read(LARGEST_FILE + 1)
+        except (OSError, TypeError, ValueError) as error:
+            reason = _first_line(error)
+            raise ValueError(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
+        if len(text) > LARGEST_FILE:
+            raise ValueError(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
+        try:
+            return cls.from_dict(yaml.safe_load(text))
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({_first_line(error)})") from None
+
+    @classmethod
+    def from_dict(cls, data):
+        """From what ``yaml.safe_load`` gives. Raises ValueError that names the entry."""
+        top = Reader(data, "the file")
+        if (version := top.get("format")) != FORMAT:
+            raise ValueError(f"format is {str(version)[:80]!r}, this version reads {FORMAT!r}")
+        fitted = Fitted(top.text("sampler"), top.text("guider"), top.number("scale"), top.schedule("sigmas"))
+        branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
+        shape = fitted.sigmas, branches, history
+        budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
+        return cls(fitted, branches, history, budgets, top.get("about") or {})
+
+
+def _budget(reader, calls, sigmas, branches, history):
+    last = len(sigmas) - 2
+    rows = tuple(_row(row, last) for row in reader.rows("rows"))
+    held = 0
+    for n, row in enumerate(rows):
+        held += row.call
+        expected = 1 + branches * min(held, history)
+        if held == 0 or len(row.weights) != expected or len(row.low) not in (0, expected):
+            raise ValueError(f"row {n} of budget {calls} has {len(row.weights)} weights, {expected} belong there")
+        if bool(row.low) != bool(rows[0].low):
+            raise ValueError(f"row {n} of budget {calls} differs from row 0 in having entries `low`")
+        if row.sigma not in sigmas[row.step : row.step + 2]:
+            raise ValueError(f"row {n} of budget {calls} is at sigma {row.sigma}, which is not at step {row.step}")
+    if not isinstance(calls, int) or held != calls:
+        raise ValueError(f"budget {calls!r} holds {held} calls")
+    return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows)
+
+
+def _row(reader, last):
+    reader.only("step", "sigma", "call", "weights", "low", "residual")
+    return Row(
+        reader.whole("step", 0, last), reader.number("sigma"), reader.flag("call"),
+        reader.numbers("weights"), reader.numbers("low"), reader.number("residual"),
+    )  # fmt: skip
+
+
+def _plain(value):
+    """``value`` with tuples as lists, which is what YAML knows."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _line(row):
+    return yaml.safe_dump(row, sort_keys=False, default_flow_style=True, width=float("inf"))
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

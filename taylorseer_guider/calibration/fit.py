@@ -1,0 +1,164 @@
+"""``calibrate``: from a few runs of the user's own model to the plans and weights that serve all later ones."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from ..shim import Skipping
+from .file import Calibration
+from .probe import Probe, copied, seeded
+from .progress import Notes, Progress
+from .reference import calls_of_reference, record
+from .runtime import CalibratedRun, describe
+from .search import Replay, initial_plan, neighbours, promising
+from .stepping import method_of
+from .store import Store
+from .walk import Problem, fit
+
+
+
+def calibrate(
+    sampler, denoiser, runs, calls=8, *,
+    history=4, low=False, substeps=4, walks=24, peak=2.0, seed=0, folder=None, progress=True,
+):  # fmt: skip
+    """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
+
+    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,
+    each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
+
+    calls      denoiser calls a run may make; a list shares the reference runs between several budgets
+    history    newest outputs that an answer may weigh, which is what later runs hold
+    low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
+    substeps   Heun steps of the reference in each of the host's steps
+    walks      plans that are tried with real calls for each budget, after a search on the recorded reference
+    peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
+    folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
+    progress   show a bar
+
+    Costs about ``2 * substeps`` full runs and then ``walks * calls`` denoiser calls for each of ``runs``. Raises ValueError
+    for a sampler, guider or schedule that cannot be calibrated, with the reason.
+    """
+    method, runs = method_of(sampler), list(runs)
+    budgets = _checked(sampler, runs, calls, history, substeps, walks)
+    with Progress(progress) as bar:
+        probes = [Probe(sampler, denoiser, run, seed + n, bar.tick) for n, run in enumerate(runs)]
+        sigmas = _common_schedule(probes)
+        problem = Problem(probes, method, sigmas, probes[0].branches(), history, low, peak, Store(folder))
+        fitted = describe(sampler, sampler.guider, probes[0].sigmas)
+        notes = Notes(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak})
+        bar.expect(len(runs) * (calls_of_reference(sigmas, substeps) + sum(budgets) * (walks + 1)) + sum(budgets))
+        trace = _reference(problem, substeps, bar)
+        solved = {count: _solve_budget(problem, trace, count, walks, seed, notes, bar) for count in budgets}
+        calibration = Calibration(fitted, problem.branches, history, solved, _about(problem, substeps, seed))
+        for count in budgets:
+            bar.say(f"{count} calls: check in the sampler itself")
+            _require_landing(sampler, denoiser, runs[0], seed, calibration, count, problem)
+    return calibration
+
+
+def _checked(sampler, runs, calls, history, substeps, walks):
+    """The budgets, sorted. Raises ValueError for what cannot be asked for."""
+    if not isinstance(getattr(sampler, "guider", None), Skipping):
+        found = type(getattr(sampler, "guider", None)).__name__
+        raise ValueError(f"the sampler's guider is {found}; name taylorseer_guider.TaylorSeerGuider in its guider_config")
+    if not runs:
+        raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
+    budgets = sorted(set(calls)) if isinstance(calls, (Sequence, set)) else [calls]
+    named = [("history", history), ("substeps", substeps), ("walks", walks)]
+    for name, value in [*(("calls", count) for count in budgets), *named]:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r}: give a whole number from 1 up")
+    return budgets
+
+
+def _common_schedule(probes):
+    """The schedule of all runs, as floats. ValueError where they differ or do not fall."""
+    sigmas = probes[0].sigmas.double().tolist()
+    if any(probe.sigmas.double().tolist() != sigmas for probe in probes):
+        raise ValueError("the runs have different schedules; calibrate each on its own")
+    if len(sigmas) < 2 or not all(a > b >= 0 for a, b in zip(sigmas, sigmas[1:], strict=False)):
+        raise ValueError(f"only a schedule of falling sigmas can be calibrated, not {sigmas[:3]} ... {sigmas[-2:]}")
+    return sigmas
+
+
+def _reference(problem, substeps, bar):
+    """Solve every run finely, or take from the store those that an interrupted calibration has solved.
+
+    Returns what plans are compared on: the mean trace and, for each node, how much of an error of x its output follows.
+    """
+    found = []
+    for run, probe in enumerate(problem.probes):
+        bar.say(f"reference {run + 1}/{len(problem.probes)}")
+        if f"trace-{run}" in problem.store:
+            bar.tick(calls_of_reference(problem.sigmas, substeps))
+        else:
+            keep = partial(problem.keep_reference, run)
+            problem.store.put(f"trace-{run}", record(probe, problem.sigmas, substeps, problem.branches, keep))
+        found.append(problem.store.get(f"trace-{run}", "cpu"))
+    along, square = sum(each["shifts"] for each in found).T
+    shifts = (along / square.clamp(min=1e-30)).clamp(0, 1.5)
+    return torch.cat([each["trace"] for each in found]).mean(0), shifts.tolist()
+
+
+def _solve_budget(problem, trace, calls, walks, seed, notes, bar):
+    """The best Budget of ``calls`` calls that ``walks`` real walks find."""
+    count = len(problem.sigmas) - 1
+    if calls > count:
+        raise ValueError(f"calls={calls}: the schedule has {count} nodes, and each is called once at most")
+    bar.say(f"{calls} calls: search on recordings")
+    replay = Replay(*trace, problem.branches, problem.history)
+    tried = {}
+
+    def walked(nodes):
+        if nodes not in tried:
+            tried[nodes] = notes.get(nodes)
+            if tried[nodes] is None:
+                best = max((db for db in tried.values() if db is not None), default=float("nan"))
+                bar.say(f"{calls} calls: plan {len(tried)}/{walks}, best {best:.1f} dB")
+                tried[nodes] = notes.put(nodes, fit(problem, nodes).db)
+            else:
+                bar.tick(calls * len(problem.probes))
+        return tried[nodes]
+
+    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 2):
+        walked(nodes)
+    for nodes in neighbours(tried, count, walks, replay.error, seed):
+        walked(nodes)
+    bar.say(f"{calls} calls: weights")
+    budget = fit(problem, max(tried, key=tried.get))
+    problem.store.put(f"end-{calls}", problem.walker(0).x)
+    return budget
+
+
+def _require_landing(sampler, denoiser, run, seed, calibration, calls, problem):
+    """Raise ValueError where the host's own sampler, using the calibration, does not arrive where its fit did."""
+    budget = calibration.budgets[calls]
+    fit_ended = problem.store.get(f"end-{calls}", problem.probes[0].x.device)
+    with sampler.guider.following(lambda *_: CalibratedRun(calibration, budget, sampler.guider.settings)), seeded(seed):
+        with torch.no_grad():
+            ended = sampler(denoiser, **copied(run))
+    rounding = 2000 * torch.finfo(ended.dtype).eps
+    distance = float((ended.double() - fit_ended.double()).norm() / fit_ended.double().norm().clamp(min=1e-12))
+    if distance > min(max(rounding, 1e-3), 0.2):
+        raise ValueError(
+            f"{type(sampler).__name__} does not step as {problem.method} does: with the weights of {calls} calls its run ends "
+            f"{distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
+        )
+
+
+def _job(fitted, problem, substeps):
+    """What recordings depend on, as plain values: starting points stand for the runs, an output for the model."""
+    starts = [float(probe.x.double().sum()) for probe in problem.probes]
+    (output,) = problem.probes[0].denoise(problem.probes[0].x, problem.sigmas[0], 1)
+    known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
+    return {**vars(fitted), **known}
+
+
+def _about(problem, substeps, seed):
+    shapes = sorted({tuple(probe.x.shape[1:]) for probe in problem.probes})
+    return {
+        "samples": sum(len(probe.x) for probe in problem.probes), "shapes": [list(shape) for shape in shapes],
+        "dtype": str(problem.probes[0].x.dtype).removeprefix("torch."), "reference_substeps": substeps,
+        "psnr_peak": problem.peak, "seed": seed, "torch": str(torch.__version__),
+    }  # fmt: skip

@@ -1,0 +1,96 @@
+"""One walk over the host's schedule for all samples at once, solving the weights of each visit on the way."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .answer import answer, pooled, spread
+from .file import Budget, Row
+from .solve import gram, solve
+from .stepping import Walker, calls_at, stops
+from .store import Store
+
+
+@dataclass
+class Problem:
+    """What is fitted: the runs, the solution that each should reach, and what may be weighed."""
+
+    probes: list
+    method: str  # "euler" or "heun"
+    sigmas: list  # floats
+    branches: int
+    history: int  # outputs that a row may weigh
+    low: bool  # whether 4x4 means of everything are weighed too
+    peak: float  # of the PSNR
+    store: Store
+
+    def reference(self, run, node):
+        return self.store.get(f"reference-{run}-{node}", self.probes[run].x.device)
+
+    def keep_reference(self, run, node, x):
+        self.store.put(f"reference-{run}-{node}", x)
+
+    def walker(self, run):
+        return Walker(**self.store.get(f"walker-{run}", self.probes[run].x.device))
+
+    def keep_walker(self, run, walker):
+        self.store.put(f"walker-{run}", vars(walker))
+
+    def decibels(self, mean_square):
+        return 10 * math.log10(self.peak**2 / max(mean_square, 1e-30))
+
+
+def fit(problem, nodes):
+    """Walk with denoiser calls at ``nodes`` (step indices, sorted). Returns the Budget with its solved rows.
+
+    Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
+    are corrected as far as the held outputs allow. Runs are taken one at a time and wait in the problem's store.
+    """
+    walk = stops(problem.method, problem.sigmas)
+    for run, probe in enumerate(problem.probes):
+        problem.keep_walker(run, Walker(probe.x, probe.x))
+    rows = [_fit_visit(problem, stop, call) for stop, call in zip(walk, calls_at(walk, set(nodes)), strict=True)]
+    last = len(problem.sigmas) - 1
+    errors = [_mean_squares(problem.walker(run).x, problem.reference(run, last)) for run in range(len(problem.probes))]
+    db = problem.decibels(float(torch.cat(errors).mean()))
+    return Budget(tuple(nodes), round(db, 3), tuple(rows))
+
+
+def _fit_visit(problem, stop, call):
+    grams = []
+    for run, probe in enumerate(problem.probes):
+        walker = problem.walker(run)
+        if call:
+            _call(problem, walker, probe, stop.sigma)
+            problem.keep_walker(run, walker)
+        target = walker.target(stop, problem.reference(run, stop.step + 1))
+        grams.append(gram([*_regressors(problem, walker), target]))
+    weights, mean_square = solve(torch.cat(grams))
+    count = len(weights) // 2 if problem.low else len(weights)
+    residual = math.sqrt(mean_square * walker.landing(stop))
+    row = Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual)
+    for run in range(len(problem.probes)):
+        walker = problem.walker(run)
+        outputs, lows = sum(walker.held, []), sum(walker.lows, [])
+        walker.advance(stop, answer(row, walker.at, outputs, lows, outputs[0].dtype))
+        problem.keep_walker(run, walker)
+    return row
+
+
+def _call(problem, walker, probe, sigma):
+    branches = probe.denoise(walker.at, sigma, problem.branches)
+    walker.held = [branches, *walker.held][: problem.history]
+    if problem.low:
+        walker.lows = [[pooled(branch) for branch in branches], *walker.lows][: problem.history]
+
+
+def _regressors(problem, walker):
+    full = [walker.at, *sum(walker.held, [])]
+    if not problem.low:
+        return full
+    return [*full, *(spread(low, walker.at.shape) for low in [pooled(walker.at), *sum(walker.lows, [])])]
+
+
+def _mean_squares(x, reference):
+    return (x.to(reference.dtype) - reference).square().flatten(1).mean(1).double().cpu()

@@ -1,0 +1,65 @@
+"""Calibration of the samplers that real hosts carry: fitted through the host's own calls, used through its own YAML."""
+
+import pytest
+import torch
+from families import IMAGINAIRY, INFDIT, SGM, loaded
+from runs import Mixture, build, error, guided_by, own_guider, run
+
+from taylorseer_guider import calibrate
+
+CALLS = 8
+QUICK = {"calls": CALLS, "substeps": 2, "walks": 2, "progress": False}
+
+
+AT_HAND = [family for family in (IMAGINAIRY, SGM) if family.at_hand]
+
+
+@pytest.fixture(scope="module", params=AT_HAND, ids=lambda family: family.name)
+def family(request):
+    with loaded(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
+def test_a_hosts_sampler_is_calibrated_through_its_own_calls(family, name, tmp_path):
+    problem = Mixture(shape=(4,))
+    given = [dict(zip(("x", "cond", "uc"), problem.inputs(100, seed=seed), strict=True)) for seed in (1, 2)]
+    before = [run["x"].clone() for run in given]
+    calibrate(build(family, name, guided_by(family)), problem, given, **QUICK).save(tmp_path / "c.yaml")
+    assert all(map(torch.equal, before, [run["x"] for run in given]))  # which these hosts scale in place
+    held_out = problem.inputs(200, seed=9)
+    exact = run(build(family, "HeunEDMSampler", own_guider(family), num_steps=100), problem, *held_out)
+    uncalibrated = build(family, name, guided_by(family, interval=3))
+    plain = error(run(uncalibrated, problem, *held_out), exact)
+    calibrated = build(family, name, guided_by(family, calibration=str(tmp_path / "c.yaml")))
+    assert error(run(calibrated, problem, *held_out), exact) < plain / 2
+    assert problem.calls == calibrated.guider.report.calls == CALLS
+
+
+def test_samplers_that_draw_noise_are_refused(family):
+    problem = Mixture(shape=(4,))
+    given = [dict(zip(("x", "cond", "uc"), problem.inputs(2), strict=True))]
+    with pytest.raises(ValueError, match="EulerAncestralSampler cannot be calibrated"):
+        calibrate(build(family, "EulerAncestralSampler", guided_by(family)), problem, given, **QUICK)
+    with pytest.raises(ValueError, match="s_churn=8.0 adds noise"):
+        calibrate(build(family, "HeunEDMSampler", guided_by(family), s_churn=8.0), problem, given, **QUICK)
+
+
+@pytest.mark.skipif(not INFDIT.at_hand, reason=f"Inf-DiT: {INFDIT.get}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("guided", [False, True], ids=["identity", "cfg"])
+def test_inf_dits_default_sampler_is_calibrated(guided, dtype, tmp_path):
+    with loaded(INFDIT):
+        from test_infdit import IDENTITY, Engine, build, ours, vanilla
+
+        own = vanilla("NoDynamicThresholding") if guided else IDENTITY
+        engine = Engine(dtype=dtype, batch=16)
+        given = []
+        for seed in (1, 2):
+            engine.seed = seed
+            engine.sample(lambda denoiser, **keywords: given.append(keywords))
+        calibrate(build(ours(own)), engine, given, **QUICK).save(tmp_path / "c.yaml")
+        sampler = build(ours(own, calibration=str(tmp_path / "c.yaml")))
+        result = engine.sample(sampler)
+        assert engine.calls == sampler.guider.report.calls == CALLS
+        assert result.dtype == dtype and result.isfinite().all()

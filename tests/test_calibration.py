@@ -1,0 +1,221 @@
+"""Calibration end to end, on denoisers whose solution is known."""
+
+import math
+
+import pytest
+import torch
+from problems import EXACT, IDENTITY, GaussianMixture, sample, sampler
+
+from taylorseer_guider import Calibration, calibrate
+from taylorseer_guider.calibration.probe import copied
+from taylorseer_guider.standalone.sampling import EulerEDMSampler
+
+SCALE = 2.0
+QUICK = {"substeps": 2, "walks": 4, "progress": False}
+
+
+def runs(problem, count=2, batch=100, first=0):
+    return [dict(zip(("x", "cond", "uc"), problem.inputs(batch, seed=first + n), strict=True)) for n in range(count)]
+
+
+def decibels(x, exact):
+    return 10 * math.log10(4 / float((x.double() - exact.double()).square().mean()))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return GaussianMixture((4,))
+
+
+@pytest.fixture(scope="module")
+def held_out(problem):
+    """Inputs that no calibration has seen, and their solution."""
+    inputs = problem.inputs(400, seed=99)
+    return inputs, sample("HeunEDMSampler", problem, inputs=inputs, num_steps=150, scale=SCALE, **EXACT)[0]
+
+
+@pytest.fixture(scope="module", params=["EulerEDMSampler", "HeunEDMSampler"])
+def fitted(request, problem, tmp_path_factory):
+    """(sampler's name, its calibration, the file)."""
+    calibration = calibrate(sampler(request.param, scale=SCALE), problem, runs(problem), calls=[5, 8], **QUICK)
+    path = tmp_path_factory.mktemp("calibration") / f"{request.param}.yaml"
+    calibration.save(path)
+    return request.param, calibration, str(path)
+
+
+@pytest.fixture(scope="module")
+def euler_file(problem, tmp_path_factory):
+    path = tmp_path_factory.mktemp("calibration") / "euler.yaml"
+    quick = {**QUICK, "walks": 1, "calls": 4}
+    calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, runs(problem, 1, 20), **quick).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("calls, margin", [(5, 6), (8, 10)])
+def test_calibrated_wins_by_a_wide_margin_on_held_out_draws(fitted, problem, held_out, calls, margin):
+    name, calibration, path = fitted
+    inputs, exact = held_out
+    ours, built = sample(name, problem, inputs=inputs, scale=SCALE, calibration=path, calls=calls)
+    nodes = calibration.budgets[calls].nodes
+    others = [
+        sample(name, problem, inputs=inputs, scale=SCALE, activate=nodes)[0],
+        sample(name, problem, inputs=inputs, scale=SCALE, activate=[round(i * 20 / calls) for i in range(calls)])[0],
+        sample("DPMPP2MSampler", problem, inputs=inputs, scale=SCALE, num_steps=calls, **EXACT)[0],
+    ]
+    assert decibels(ours, exact) > max(decibels(other, exact) for other in others) + margin
+    assert abs(decibels(ours, exact) - calibration.budgets[calls].db) < 6
+    assert built.guider.report.calls == calls
+
+
+def test_calls_are_those_counted_in_the_denoiser(fitted, problem):
+    name, calibration, path = fitted
+    before = problem.calls
+    _, built = sample(name, problem, scale=SCALE, calibration=path, calls=8)
+    report = built.guider.report
+    assert problem.calls - before == report.calls == calibration.budgets[8].calls == 8
+    assert report.finished and len(report.visits) == len(calibration.budgets[8].rows)
+    called = {visit.step for visit, row in zip(report.visits, calibration.budgets[8].rows, strict=True) if row.call}
+    assert len(called) == 8 and len(calibration.budgets[8].nodes) == 8
+
+
+def test_a_run_does_not_depend_on_the_one_before(fitted, problem):
+    name, _, path = fitted
+    built = sampler(name, scale=SCALE, calibration=path, calls=8)
+    first = built(problem, *problem.inputs(3))
+    built(problem, *problem.inputs(5, seed=4))
+    assert torch.equal(built(problem, *problem.inputs(3)), first)
+
+
+def test_cache_off_wins_over_a_calibration(fitted, problem):
+    name, _, path = fitted
+    off, _ = sample(name, problem, scale=SCALE, calibration=path, calls=8, use_cache=False)
+    assert torch.equal(off, sample(name, problem, scale=SCALE, **EXACT)[0])
+
+
+def test_nothing_of_the_callers_changes(problem):
+    built = sampler("EulerEDMSampler", scale=SCALE)
+    given = runs(problem, 2, 10)
+    before = copied(given)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    calibrate(built, problem, given, calls=4, **{**QUICK, "walks": 1})
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "denoise" not in vars(built)
+    for run, old in zip(given, before, strict=True):
+        assert torch.equal(run["x"], old["x"])
+        assert all(torch.equal(run[side]["vector"], old[side]["vector"]) for side in ("cond", "uc"))
+
+
+def test_recordings_on_disk_give_the_same_calibration_and_an_interrupted_one_goes_on(problem, tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    def failing(x, sigma, cond):
+        if problem.calls - before > 150:
+            raise Interrupted
+        return problem(x, sigma, cond)
+
+    options = {**QUICK, "calls": 5}
+    given = runs(problem, 2, 20)
+    before = problem.calls
+    whole = calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, given, **options)
+    cost, before = problem.calls - before, problem.calls
+    with pytest.raises(Interrupted):
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), failing, given, folder=tmp_path, **options)
+    before = problem.calls
+    resumed = calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, given, folder=tmp_path, **options)
+    assert problem.calls - before < cost - 90
+    assert resumed == whole
+    with pytest.raises(ValueError, match="holds another calibration"):
+        calibrate(sampler("EulerEDMSampler", scale=1.5), problem, given, folder=tmp_path, **options)
+
+
+def test_means_of_blocks_are_weighed_on_images(tmp_path):
+    images = GaussianMixture((3, 8, 8), components=4, dtype=torch.float32)
+    calibration = calibrate(sampler("HeunEDMSampler", scale=1), images, runs(images, 2, 6), calls=6, low=True, **QUICK)
+    assert all(len(row.low) == len(row.weights) for row in calibration.budgets[6].rows)
+    calibration.save(tmp_path / "low.yaml")
+    assert Calibration.load(tmp_path / "low.yaml") == calibration
+    out, built = sample("HeunEDMSampler", images, scale=1, calibration=str(tmp_path / "low.yaml"))
+    assert built.guider.report.calls == 6 and out.isfinite().all()
+
+
+def test_a_half_precision_host_is_fitted_as_near_as_rounding_allows(tmp_path):
+    wide, half = GaussianMixture((4,)), GaussianMixture((4,), dtype=torch.bfloat16)
+    calibration = calibrate(sampler("EulerEDMSampler", scale=1), half, runs(half), calls=8, **QUICK)
+    calibration.save(tmp_path / "half.yaml")
+    inputs = half.inputs(300, seed=99)
+    exact, _ = sample("HeunEDMSampler", wide, inputs=wide.inputs(300, seed=99), num_steps=100, scale=1, **EXACT)
+    ours, _ = sample("EulerEDMSampler", half, inputs=inputs, scale=1, calibration=str(tmp_path / "half.yaml"))
+    full, _ = sample("HeunEDMSampler", half, inputs=inputs, scale=1, **EXACT)
+    assert ours.dtype == torch.bfloat16
+    assert decibels(ours, exact) > decibels(full, exact) - 3
+
+
+@pytest.mark.parametrize(
+    "change, shown",
+    [
+        ({"num_steps": 12}, r"schedule is 13 sigmas.*fitted for 21 sigmas"),
+        ({"name": "HeunEDMSampler"}, "sampler is HeunEDMSampler here, it was fitted for EulerEDMSampler"),
+        ({"name": "DPMPP2MSampler"}, "DPMPP2MSampler cannot be calibrated"),
+        ({"scale": 1.5}, "scale is 1.5 here, it was fitted for 2.0"),
+        ({"scale": 1}, "guider is IdentityGuider here, it was fitted for VanillaCFG"),
+        ({"guider_config": {"target": IDENTITY}}, "guider is IdentityGuider here"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused_with_both_values(euler_file, problem, change, shown):
+    settings = {"name": "EulerEDMSampler", "scale": SCALE, **change}
+    with pytest.raises(ValueError, match=shown):
+        sample(settings.pop("name"), problem, calibration=euler_file, **settings)
+
+
+def test_options_of_a_calibration_are_checked_at_construction(fitted):
+    name, _, path = fitted
+    with pytest.raises(ValueError, match="budgets of 5, 8 calls"):
+        sampler(name, scale=SCALE, calibration=path)
+    with pytest.raises(ValueError, match="budgets of 5, 8 calls"):
+        sampler(name, scale=SCALE, calibration=path, calls=7)
+    with pytest.raises(ValueError, match="only a calibration holds budgets"):
+        sampler(name, scale=SCALE, calls=8)
+    with pytest.raises(ValueError, match="cannot be read"):
+        sampler(name, scale=SCALE, calibration=path + ".absent")
+
+
+class EulerThatDampens(EulerEDMSampler):
+    """A subclass by name, and another method in truth."""
+
+    def sampler_step(self, x, sigma, next_sigma, denoiser, cond, uc, state):
+        x, state = super().sampler_step(x, sigma, next_sigma, denoiser, cond, uc, state)
+        return 0.99 * x, state
+
+
+def test_what_cannot_be_calibrated_is_refused_with_the_reason(problem):
+    given = runs(problem, 1, 5)
+    quick = {**QUICK, "walks": 1}
+    with pytest.raises(ValueError, match="does not step as Euler's or Heun's"):
+        calibrate(sampler("DPMPP2MSampler", scale=SCALE), problem, given, **quick)
+    with pytest.raises(ValueError, match="guider is IdentityGuider"):
+        calibrate(sampler("EulerEDMSampler", IDENTITY), problem, given, **quick)
+    with pytest.raises(ValueError, match="runs is empty"):
+        calibrate(sampler("EulerEDMSampler"), problem, [], **quick)
+    with pytest.raises(ValueError, match="calls=0"):
+        calibrate(sampler("EulerEDMSampler"), problem, given, calls=[8, 0], **quick)
+    with pytest.raises(ValueError, match="calls=21: the schedule has 20 nodes"):
+        calibrate(sampler("EulerEDMSampler"), problem, given, calls=21, **quick)
+    churning = sampler("EulerEDMSampler")
+    churning.s_churn = 0.5
+    with pytest.raises(ValueError, match="s_churn=0.5 adds noise"):
+        calibrate(churning, problem, given, **quick)
+    other = EulerThatDampens({"target": "taylorseer_guider.standalone.discretization.EDMDiscretization"}, 20)
+    other.guider = churning.guider
+    with pytest.raises(ValueError, match="does not step as euler does"):
+        calibrate(other, problem, given, calls=4, **quick)
+
+
+def test_a_sampler_that_asks_for_more_visits_is_refused(euler_file, problem):
+    built = sampler("EulerEDMSampler", scale=SCALE, calibration=euler_file)
+    x, cond, uc = problem.inputs()
+    x, s_in, sigmas, *_ = built.prepare_sampling_loop(x, cond, uc)
+    built.denoise(x, problem, s_in * sigmas[0], cond, uc)
+    with pytest.raises(ValueError, match=r"visit 1 is at sigma 40 here, it was fitted for sigma 30"):
+        built.denoise(x, problem, s_in * sigmas[0], cond, uc)
