@@ -21,6 +21,8 @@ _lock = threading.RLock()
 class Skipping:
     """What the shim asks of a guider."""
 
+    report = None  # of the run that began last: another object for each run
+
     def begin(self, sigmas, sampler=None):
         """A run of ``sampler`` begins, with the schedule ``sigmas`` (a 1-d tensor that ends where sampling ends)."""
         raise NotImplementedError
@@ -48,12 +50,14 @@ class _Steps:
         return len(self.steps)
 
     def __iter__(self):
+        run = self.guider.report
         try:
             for step in self.steps:
                 self.guider.at_step(step)
                 yield step
         finally:
-            self.guider.end()
+            if self.guider.report is run:  # an abandoned loop may be collected when the next run is under way
+                self.guider.end()
 
 
 def _wrap_prepare_sampling_loop(original):

@@ -136,6 +136,19 @@ def test_a_denoiser_that_is_gated_twice_is_gated_once():
     assert problem.calls == layered.guider.report.calls == 5
 
 
+def test_an_abandoned_loop_does_not_end_the_run_that_came_after_it():
+    built, (x, cond, uc) = sampler("EulerEDMSampler"), GaussianMixture().inputs()
+    built.prepare_sampling_loop(x, cond, uc)
+    abandoned = iter(built.get_sigma_gen(21))
+    next(abandoned)
+    built.prepare_sampling_loop(x, cond, uc)
+    abandoned.close()
+    assert not built.guider.report.finished
+    for _ in built.get_sigma_gen(21):
+        pass
+    assert built.guider.report.finished
+
+
 def test_the_progress_bar_keeps_its_total(capsys):
     built = sampler("EulerEDMSampler", interval=4)
     built.verbose = True
