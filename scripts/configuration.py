@@ -1,8 +1,10 @@
 """The merged configuration of sample.py: YAML, then flags, then overrides; and the name that it gives to pictures."""
 
 import zlib
+from math import isfinite
 from pathlib import Path
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pictures import UserError
@@ -20,18 +22,25 @@ def merged_config(args):
     path = args.config or ROOT / "configs" / f"tiny_{args.guider or 'taylorseer'}.yaml"
     if not path.is_file():
         raise UserError(f"--config {path}: no such file; configs/ has ready ones")
-    config = OmegaConf.load(path)
+    config = load(path)
     if not OmegaConf.is_dict(config) or not {"engine", "sampler_config"} <= config.keys():
         raise UserError(f"--config {path}: needs the keys `engine` and `sampler_config`; configs/ has examples")
     sampler = config.sampler_config
-    if args.guider and args.config:
-        sampler.params.guider_config = swapped_guider(args.guider, sampler)
+    if args.config and (args.guider or not sampler.params.get("guider_config")):
+        sampler.params.guider_config = swapped_guider(args.guider or "identity", sampler)
     if args.num_steps is not None:
         if args.num_steps < 1:
             raise UserError(f"--num-steps {args.num_steps}: give a whole number from 1 up")
         sampler.params.num_steps = args.num_steps
     guider = sampler.params.guider_config
     guider.params = guider.get("params") or {}
+    beside = path.resolve().parent / str(guider.params.get("calibration"))
+    if beside.is_file():
+        guider.params.calibration = str(beside)
+    if args.scale is not None and not isfinite(args.scale):
+        raise UserError(f"--scale={args.scale}: give a finite number")
+    if args.scale is not None and guider.target.endswith(".IdentityGuider"):
+        raise UserError(f"--scale {args.scale}: the guider identity has none; choose --guider vanilla or taylorseer")
     for name in ("scale", "interval", "max_order"):
         value = getattr(args, name)
         if value is not None:
@@ -41,12 +50,27 @@ def merged_config(args):
     return with_overrides(config, args.overrides)
 
 
+def load(path):
+    """The YAML file ``path``. UserError where it cannot be read."""
+    try:
+        return OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--config {path}: not YAML that can be read ({reason}); configs/ has examples") from None
+
+
 def swapped_guider(kind, sampler):
-    """``{target, params}`` of the guider ``kind`` in the host that ``sampler`` belongs to, at the scale it had."""
+    """``{target, params}`` of the guider ``kind`` in the host that ``sampler`` belongs to, at the scale it had.
+
+    A guider of another kind (sgm's LinearPredictionGuider) is wrapped, so that it goes on combining the branches.
+    """
     old = sampler.params.get("guider_config") or {}
     scale = (old.get("params") or {}).get("scale", 1.0)
     if kind == "taylorseer":
-        return old if old.get("target") == OURS else {"target": OURS, "params": {"scale": scale}}
+        name = old.get("target", "IdentityGuider").rpartition(".")[2]
+        if old.get("target") == OURS:
+            return old
+        return {"target": OURS, "params": {"scale": scale} if name in GUIDERS.values() else {"guider_config": old}}
     host = next((host for host in HOSTS if sampler.target.startswith(host.sampling)), None)
     if host is None:
         raise UserError(f"--guider {kind}: {sampler.target} is of no known host; name its guider in the config")
@@ -76,7 +100,8 @@ def run_name(config, args):
     parts = [f"{method}{sampler.params.num_steps}", kind]
     if kind == "taylorseer":
         settings = instantiate_from_config(guider).settings
-        parts.append(f"i{settings.interval}o{settings.max_order}")
+        calibrated = f"calibrated{settings.calls or ''}"
+        parts.append(calibrated if settings.calibration else f"i{settings.interval}o{settings.max_order}")
     if "scale" in guider.params:
         parts.append(f"s{guider.params.scale:g}")
     if args.dtype != "float32":

@@ -1,5 +1,7 @@
 """What one picture cost and how near it came, as plain figures, as a summary and as the panels of a contact sheet."""
 
+from math import isfinite
+
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -9,11 +11,11 @@ LOUDER = 8  # how much the contact sheet amplifies a difference
 
 
 def fidelity(picture, reference):
-    """PSNR in dB and SSIM between two pictures as files would hold them."""
+    """PSNR in dB (None where they are identical) and SSIM between two pictures as files would hold them."""
     pair = [tiny.from_uint8(tiny.to_uint8(p)) for p in (picture, reference)]
     psnr = peak_signal_noise_ratio(*pair, data_range=2.0).item()
     ssim = structural_similarity_index_measure(*pair, data_range=2.0).item() if min(picture.shape[-2:]) > 11 else None
-    return {"psnr": psnr, "ssim": ssim}
+    return {"psnr": psnr if isfinite(psnr) else None, "ssim": ssim}
 
 
 def sharpness(picture):
@@ -31,8 +33,8 @@ def measure(run, full, engine, small, original):
         pictures = {"run": run.picture, "full_run": full and full.picture, "bicubic": engine.enlarged(small)}
         known = {name: picture for name, picture in pictures.items() if picture is not None}
         figures["to_original"] = {name: fidelity(picture, original) for name, picture in known.items()}
-        energy = sharpness(original) or float("nan")
-        figures["gradient_energy"] = {name: sharpness(picture) / energy for name, picture in known.items()}
+        if energy := sharpness(original):
+            figures["gradient_energy"] = {name: sharpness(picture) / energy for name, picture in known.items()}
     return figures
 
 
@@ -43,14 +45,14 @@ def sheet_panels(run, full, engine, small, original, figures):
 
     def seen(name, key):
         values = figures.get("to_original", {}).get(key)
-        return f"{name}\n{values['psnr']:.2f} dB to the original" if values else name
+        return f"{name}\n{shown(values)} to the original" if values else name
 
     panels = {f"low resolution, {small.shape[-1]} x {small.shape[-2]}": pixels, seen("bicubic", "bicubic"): enlarged}
     if full is not None:
         panels[seen(f"full run, {full.calls} calls, {full.seconds:.0f} s", "full_run")] = full.picture
     panels[seen(f"{run.calls} calls, {run.forecasts} forecasts, {run.seconds:.0f} s", "run")] = run.picture
     if full is not None:
-        caption = f"their difference x {LOUDER}\n{figures['to_full_run']['psnr']:.1f} dB to the full run"
+        caption = f"their difference x {LOUDER}\n{shown(figures['to_full_run'])} to the full run"
         panels[caption] = (run.picture - full.picture) * LOUDER
     if original is not None:
         panels["original"] = original
@@ -59,18 +61,21 @@ def sheet_panels(run, full, engine, small, original, figures):
 
 def summary(figures):
     """A few aligned lines."""
-    rows = [("calls", f"{figures['calls']}"), ("forecasts", f"{figures['forecasts']}"), ("seconds", f"{figures['seconds']:.1f}")]
+    rows = [("calls", figures["calls"]), ("forecasts", figures["forecasts"]), ("seconds", f"{figures['seconds']:.1f}")]
     if "to_full_run" in figures:
         rows[0] = ("calls", f"{figures['calls']} (full run {figures['full_calls']})")
         rows[2] = ("seconds", f"{figures['seconds']:.1f} (full run {figures['full_seconds']:.1f})")
         rows.append(("speed-up", f"{figures['speed_up']:.2f}x"))
         rows.append(("to full run", shown(figures["to_full_run"])))
     for name, values in figures.get("to_original", {}).items():
-        energy = figures["gradient_energy"][name]
-        rows.append((f"{name.replace('_', ' ')} to original", f"{shown(values)}, gradient energy {energy:.2f} of the original's"))
+        energy = figures.get("gradient_energy", {}).get(name)
+        sharp = "" if energy is None else f", gradient energy {energy:.2f} of the original's"
+        rows.append((f"{name.replace('_', ' ')} to original", shown(values) + sharp))
     return "\n".join(f"  {name:<22} {value}" for name, value in rows)
 
 
 def shown(values):
+    if values["psnr"] is None:
+        return "identical"
     ssim = "" if values["ssim"] is None else f", SSIM {values['ssim']:.4f}"
     return f"{values['psnr']:.2f} dB{ssim}"

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 MARGIN, CAPTION = 8, 40  # pixels of the contact sheet
+NARROWEST, WIDEST = 240, 768  # of one of its panels: a caption fits, and a large picture shows its centre pixel for pixel
 
 
 class UserError(Exception):
@@ -34,12 +35,17 @@ def read_picture(path):
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I"):
-                picture = Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+            if picture.mode.startswith("I") or picture.mode == "F":
+                picture = eight_bits(np.asarray(picture), 1 if picture.mode == "F" else 65535)
             picture = picture.convert("RGBA")
             return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a picture that can be read ({error}); give a PNG, JPEG or WebP file") from None
+
+
+def eight_bits(values, white):
+    """Grey ``values`` (H, W) from 0 to ``white`` as an 8-bit picture; brighter ones, as in HDR pictures, become white."""
+    return Image.fromarray((np.nan_to_num(values.astype(np.float64)) / white * 255).round().clip(0, 255).astype(np.uint8))
 
 
 @contextmanager
@@ -64,8 +70,16 @@ def write_text(path, text):
         partial.write_text(text)
 
 
+def fitted(panel):
+    """The centre of a large panel; the pixels of a small one repeated."""
+    top, left = (max(n - WIDEST, 0) // 2 for n in panel.shape[:2])
+    times = -(-NARROWEST // panel.shape[1])
+    return panel[top : top + WIDEST, left : left + WIDEST].repeat(times, axis=0).repeat(times, axis=1)
+
+
 def contact_sheet(panels, columns=3):
     """``panels``, {caption: uint8 (H, W, 3)} of one size, as one picture with a caption of up to two lines under each."""
+    panels = {caption: fitted(np.asarray(panel)) for caption, panel in panels.items()}
     height, width = next(iter(panels.values())).shape[:2]
     rows = -(-len(panels) // columns)
     size = (columns * (width + MARGIN) + MARGIN, rows * (height + CAPTION + MARGIN) + MARGIN)

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,9 +18,8 @@ from tqdm import tqdm
 
 from taylorseer_guider import TaylorSeerGuider, tiny
 from taylorseer_guider.standalone.config import instantiate_from_config
-from taylorseer_guider.tiny.photographs import photograph
+from taylorseer_guider.tiny.photographs import HELD_OUT, photograph
 
-PHOTOGRAPH = "coffee"
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,20 +34,26 @@ def parse(argv):
     add = parser.add_argument
     add("--guider", choices=GUIDERS, help="put this guider into the config; default: the config's own, or taylorseer")
     add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
-    add("--input-path", type=Path, help=f"a picture or a folder of them, to be enlarged; default: the photograph {PHOTOGRAPH}")
+    add("--input-path", type=Path, help="a picture or a folder of them, to be enlarged; default: --photograph, shrunk first")
+    add("--photograph", choices=HELD_OUT, default="coffee", help="one that the embedded model was not trained on")
     add("--shrink-first", action="store_true", help="take the input for the original: shrink it, restore it, compare")
     add("--out-dir", type=Path, default=Path("out"))
     add("--num-steps", type=int, help="steps of the schedule")
     add("--scale", type=float, help="guidance scale; 0 and 1 run one branch")
     add("--interval", type=int, help="call the denoiser at every N-th node")
     add("--max-order", type=int, help="order of the forecast")
-    add("--seeds", "--seed", type=int, nargs="+", default=[0], help="one picture for each")
+    add("--seeds", "--seed", nargs="+", default=[0], metavar="SEED", help="one picture for each")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
     add("--overwrite", action="store_true", help="make pictures again that are already there")
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     args = parser.parse_intermixed_args(argv)
+    args.overrides += [word for word in args.seeds if "=" in str(word)]
+    try:
+        args.seeds = list(dict.fromkeys(int(word) for word in args.seeds if "=" not in str(word)))
+    except ValueError:
+        parser.error(f"--seeds {' '.join(map(str, args.seeds))}: give whole numbers")
     args.compare = args.input_path is None if args.compare is None else args.compare
     return args
 
@@ -93,7 +100,7 @@ def sample(engine, sampler, small, seed, label):
 def inputs(args, factor):
     """Yield (name, small picture (1, 3, h, w) in [-1, 1], original or None)."""
     if args.input_path is None:
-        sources = {PHOTOGRAPH: lambda: photograph(PHOTOGRAPH)}
+        sources = {args.photograph: lambda: photograph(args.photograph)}
     else:
         sources = {name: (lambda file=file: read_picture(file)) for name, file in find_pictures(args.input_path).items()}
     for name, read in sources.items():
@@ -103,7 +110,8 @@ def inputs(args, factor):
             continue
         height, width = (n // factor * factor for n in image.shape[-2:])
         if not height or not width:
-            raise UserError(f"{name}: {image.shape[-1]}x{image.shape[-2]} pixels cannot be shrunk {factor} times; leave out --shrink-first")
+            size = f"{image.shape[-1]}x{image.shape[-2]}"
+            raise UserError(f"{name}: {size} pixels cannot be shrunk {factor} times; leave out --shrink-first")
         original = image[..., :height, :width]
         yield name, tiny.shrink(original, factor), original
 
@@ -113,17 +121,40 @@ def build(config, args):
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device; use --device cpu")
+    if fixed := {"device", "dtype"} & (config.engine.get("params") or {}).keys():
+        raise UserError(f"engine.params.{fixed.pop()}: leave it out of the config; --device and --dtype set both")
     engine_params = {"device": device, "dtype": getattr(torch, args.dtype)}
     plain = OmegaConf.to_container(config, resolve=True)
-    engine = instantiate_from_config({**plain["engine"], "params": {**plain["engine"].get("params", {}), **engine_params}})
+    params = {**(plain["engine"].get("params") or {}), **engine_params}
+    with building("engine"):
+        engine = instantiate_from_config({**plain["engine"], "params": params})
 
     def make_sampler(**guider_params):
         made = OmegaConf.to_container(config.sampler_config, resolve=True)
         made["params"]["device"] = device
         made["params"]["guider_config"]["params"].update(guider_params)
-        return instantiate_from_config(made)
+        with building("sampler_config"):
+            return instantiate_from_config(made)
 
     return engine, make_sampler
+
+
+@contextmanager
+def building(key):
+    """Turns what a config cannot be built from into a UserError."""
+    try:
+        yield
+    except (AttributeError, ImportError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise UserError(f"{key}: cannot be built ({error}); compare with the files in configs/") from None
+
+
+def rehearse(sampler):
+    """Make the schedule and its plan, so that a mistake in either is found before anything is written or run."""
+    with building("sampler_config"):
+        sigmas = sampler.discretization(sampler.num_steps, device="cpu")
+    if isinstance(sampler.guider, TaylorSeerGuider):
+        sampler.guider.begin(sigmas, sampler)
+        sampler.guider.end()
 
 
 def load_report(path):
@@ -138,6 +169,8 @@ def make_one(args, engine, make_sampler, name, small, original, seed, run):
     """Sample one picture and one seed, write the pictures, return the figures and the picture to look at."""
     sampler = make_sampler()
     compare = args.compare and isinstance(sampler.guider, TaylorSeerGuider)
+    if compare:
+        engine.warm_up(small)
     full = sample(engine, make_sampler(use_cache=False), small, seed, f"{name}, full run") if compare else None
     made = sample(engine, sampler, small, seed, name)
     figures = measure(made, full, engine, small, original)
@@ -153,7 +186,7 @@ def make_one(args, engine, make_sampler, name, small, original, seed, run):
 def sample_all(args):
     config = merged_config(args)
     engine, make_sampler = build(config, args)
-    make_sampler()
+    rehearse(make_sampler())
     run = run_name(config, args)
     try:
         args.out_dir.mkdir(parents=True, exist_ok=True)
@@ -167,7 +200,7 @@ def sample_all(args):
             key = f"{name}_x{engine.factor}_{run}_seed{seed}.png"
             if (args.out_dir / key).exists() and not args.overwrite:
                 print(f"{key}: there already, skipped (--overwrite makes it again)")
-                sheet = args.out_dir / key
+                sheet = args.out_dir / key.replace(".png", "_sheet.png")
                 continue
             figures[key], sheet = make_one(args, engine, make_sampler, name, small, original, seed, run)
             write_text(report_path, json.dumps(figures, indent=1))
@@ -177,9 +210,10 @@ def sample_all(args):
 
 def main(argv=None):
     args = parse(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sample_all(args)
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, FloatingPointError) as error:
         print(f"sample.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

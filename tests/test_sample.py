@@ -88,6 +88,39 @@ def test_a_folder_and_several_seeds(cat, tmp_path):
     assert len(report) == 4 and all("to_full_run" not in figures for figures in report.values())
 
 
+def test_the_calibrated_config_of_the_demo_makes_as_many_calls_as_it_says(cat, tmp_path):
+    config = SCRIPTS.parent / "configs" / "tiny_calibrated.yaml"
+    small = ["--input-path", cat, "--shrink-first", "--compare", "--out-dir", tmp_path, "--seeds", 3]
+    assert run(*small, "--config", config) == 0
+    (name, figures), = json.loads((tmp_path / "report.json").read_text()).items()
+    assert "calibrated8" in name and figures["calls"] == 8 and figures["full_calls"] == 39
+    assert figures["to_full_run"]["psnr"] > 40
+    merged = next(tmp_path.glob("*.yaml"))
+    assert run(*small, "--config", merged) == 0
+
+
+def test_seeds_may_stand_before_overrides(cat, tmp_path):
+    override = "sampler_config.params.num_steps=2"
+    assert run("--input-path", cat, "--out-dir", tmp_path, "--seeds", 0, 1, override) == 0
+    assert len(list(tmp_path.glob("cat_x4_heun2-*seed?.png"))) == 2
+
+
+def test_a_config_that_is_not_yaml_is_one_line(tmp_path, capsys):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("engine: {target: [")
+    assert run("--config", broken, "--out-dir", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "not YAML that can be read" in said and said.count("\n") == 1
+
+
+def test_two_runs_that_are_the_same_are_called_identical(cat, tmp_path, capsys):
+    exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
+    assert run("--input-path", cat, "--compare", "--num-steps", 2, "--interval", 1, "--out-dir", tmp_path, exact) == 0
+    (figures,) = json.loads((tmp_path / "report.json").read_text()).values()
+    assert figures["to_full_run"] == {"psnr": None, "ssim": 1.0}
+    assert "identical" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("mode", "pixel", "expected"),
     [("L", 100, 100), ("RGBA", (100, 100, 100, 255), 100), ("RGBA", (0, 0, 0, 0), 255), ("I;16", 25700, 100), ("P", 0, 0)],
@@ -95,6 +128,11 @@ def test_a_folder_and_several_seeds(cat, tmp_path):
 def test_pictures_of_every_mode_are_read(mode, pixel, expected, tmp_path):
     Image.new(mode, (3, 2), pixel).save(tmp_path / "picture.png")
     assert np.array_equal(pictures.read_picture(tmp_path / "picture.png"), np.full((2, 3, 3), expected))
+
+
+def test_a_tiff_of_floats_is_not_read_as_black(tmp_path):
+    Image.new("F", (3, 2), 100 / 255).save(tmp_path / "picture.tiff")
+    assert np.array_equal(pictures.read_picture(tmp_path / "picture.tiff"), np.full((2, 3, 3), 100))
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
@@ -115,7 +153,14 @@ MISTAKES = [
     (["--input-path", "/nowhere.png"], "no such file or folder"),
     (["--input-path", __file__], "not a picture"),
     (["--input-path", "{tmp}"], "no picture in this folder"),
+    (["--photograph", "lenna"], "choose from"),
     (["--scale", "nan"], "scale=nan: give a finite number"),
+    (["--guider", "vanilla", "--scale", "nan"], "scale=nan: give a finite number"),
+    (["--guider", "identity", "--scale", "2"], "the guider identity has none"),
+    (["--seeds", "one"], "give whole numbers"),
+    (["engine.params.dtype=float16"], "--device and --dtype set both"),
+    (["sampler_config.params.discretization_config.params.sigma_max=abc"], "cannot be built"),
+    (["sampler_config.target=nowhere.Sampler"], "cannot be built"),
     (["--scale", "high"], "invalid float value: 'high'"),
     (["--guider", "fast"], "choose from"),
     (["--interval", "0"], "interval=0: give a whole number from 1 up"),
