@@ -15,7 +15,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 from tqdm import tqdm
 
-from taylorseer_guider import tiny
+from taylorseer_guider import Calibration, tiny
 from taylorseer_guider.settings import Settings
 from taylorseer_guider.standalone.config import instantiate_from_config
 from taylorseer_guider.tiny.photographs import photograph
@@ -24,6 +24,7 @@ NODES = 20
 BUDGETS = (5, 6, 7, 8, 10, 13, 20)
 SAMPLERS = {"Euler": "EulerEDMSampler", "Heun": "HeunEDMSampler", "DPM++2M": "DPMPP2MSampler"}
 EPS = {"quantity": "eps", "max_order": 2}  # what ranks first on deterministic samplers
+CALIBRATION = Path(__file__).resolve().parents[1] / "configs" / "tiny_calibration.yaml"
 CROPS = (("chelsea", 100, 150), ("coffee", 60, 330), ("chelsea", 20, 230), ("coffee", 200, 200))  # name, top, left
 
 
@@ -86,9 +87,12 @@ def evenly(budget):
     return [round(i * NODES / budget) for i in range(budget)]
 
 
-def methods():
-    """Per budget: every solver with fewer steps, and the guider on 20 nodes of every solver, its defaults and ``EPS``."""
+def methods(scale):
+    """Per budget: every solver with fewer steps; the guider on 20 nodes of every solver, its defaults and ``EPS``; calibrated."""
+    calibration = Calibration.load(CALIBRATION)
     for budget in BUDGETS:
+        if budget in calibration.budgets and scale == calibration.fitted.scale:
+            yield Method("Heun + TaylorSeer, solved", "Heun", options={"calibration": str(CALIBRATION), "calls": budget})
         for solver in SAMPLERS:
             steps = (budget + 1) // 2 if solver == "Heun" else budget
             yield Method(f"{solver}, fewer steps", solver, steps)
@@ -177,10 +181,9 @@ def main():
     parser.add_argument("--options", action="store_true", help="rank the guider's options instead of comparing methods")
     parser.add_argument("--out", type=Path, default=Path("out/benchmark.json"), help="every figure, as JSON")
     args = parser.parse_args()
-    todo = list(option_methods() if args.options else methods())
     rows = []
     for scale, seed in itertools.product(args.scales, args.seeds):
-        rows += measure(Workload(scale, args.size, seed), todo)
+        rows += measure(Workload(scale, args.size, seed), list(option_methods() if args.options else methods(scale)))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(rows, indent=1))
     print(option_table(rows) if args.options else "\n\n".join(budget_table(rows, scale) for scale in args.scales))

@@ -107,5 +107,6 @@ def run_name(config, args):
     if args.dtype != "float32":
         parts.append(args.dtype)
     if args.overrides or args.config:
-        parts.append(f"{zlib.crc32(OmegaConf.to_yaml(config).encode()):08x}")
+        everywhere = OmegaConf.to_yaml(config).replace(f"{ROOT}/", "")  # the same in every checkout
+        parts.append(f"{zlib.crc32(everywhere.encode()):08x}")
     return "-".join(parts)
