@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command import Parser, exit_code
 from pictures import UserError, find_pictures, read_picture
-from sample import Parser, build, merged_config
+from sample import build, merged_config
 
 from taylorseer_guider import calibrate, tiny
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
@@ -116,16 +117,8 @@ def run(args):
 
 def main(argv=None):
     args = parse(argv)
-    try:
-        run(args)
-    except (UserError, ValueError, OSError) as error:
-        print(f"calibrate.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = "the same command goes on from there" if args.folder else "--folder would have kept them"
-        print(f"calibrate.py: interrupted; recordings: {again}", file=sys.stderr)
-        return 130
-    return 0
+    again = "the same command goes on from there" if args.folder else "--folder would have kept them"
+    return exit_code("calibrate.py", lambda: run(args), (UserError, ValueError, OSError), f"recordings: {again}")
 
 
 if __name__ == "__main__":

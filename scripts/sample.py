@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from command import Parser, exit_code
 from configuration import GUIDERS, merged_config, run_name
 from figures import measure, sheet_panels, summary
 from omegaconf import OmegaConf
@@ -20,13 +21,6 @@ from taylorseer_guider import TaylorSeerGuider, tiny
 from taylorseer_guider.standalone.config import instantiate_from_config
 from taylorseer_guider.tiny.photographs import HELD_OUT, photograph
 
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
 def parse(argv):
@@ -211,15 +205,8 @@ def sample_all(args):
 def main(argv=None):
     args = parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sample_all(args)
-    except (UserError, ValueError, FloatingPointError) as error:
-        print(f"sample.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sample.py: interrupted; finished pictures are kept", file=sys.stderr)
-        return 130
-    return 0
+    mistakes = (UserError, ValueError, FloatingPointError)
+    return exit_code("sample.py", lambda: sample_all(args), mistakes, "finished pictures are kept")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The known hosts as data: where their samplers and guiders live, and what is wrapped there."""
+"""The known hosts as data: where their samplers and guiders live."""
 
 import importlib
 import sys
@@ -18,9 +18,9 @@ class Host:
         """Whether the program has imported this host's samplers."""
         return self.sampling in sys.modules
 
-    def sampler_class(self, name):
-        """The host's class ``name``, or None where this version of the host has none."""
-        return getattr(sys.modules[self.sampling], name, None)
+    def sampler_base(self):
+        """The class that all of this host's samplers inherit from."""
+        return getattr(sys.modules[self.sampling], self.base)
 
     def guider_class(self, name):
         """The host's own guider class ``name``."""

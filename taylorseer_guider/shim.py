@@ -124,7 +124,7 @@ def _family(cls):
 def install(host=None):
     """Wrap the samplers of ``host``, or of every known host that is loaded. Doing it twice changes nothing."""
     for host in loaded_hosts() if host is None else [host]:
-        for cls in _family(host.sampler_class(host.base)):
+        for cls in _family(host.sampler_base()):
             _wrap(cls)
 
 

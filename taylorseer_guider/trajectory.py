@@ -10,7 +10,6 @@ from .forecast import BASES, COORDINATES, distinct, weighted_sum
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
 
-
 NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
 
 
