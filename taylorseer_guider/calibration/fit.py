@@ -11,7 +11,7 @@ from .probe import Probe, copied, seeded
 from .progress import Notes, Progress
 from .reference import calls_of_reference, record
 from .runtime import CalibratedRun, describe
-from .search import Replay, initial_plan, neighbours, promising
+from .search import Replay, grown, initial_plan, neighbours, promising
 from .stepping import method_of
 from .store import Store
 from .walk import Problem, fit
@@ -49,7 +49,10 @@ def calibrate(
         notes = Notes(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak})
         bar.expect(len(runs) * (calls_of_reference(sigmas, substeps) + sum(budgets) * (walks + 1)) + sum(budgets))
         trace = _reference(problem, substeps, bar)
-        solved = {count: _solve_budget(problem, trace, count, walks, seed, notes, bar) for count in budgets}
+        solved = {}
+        for count in budgets:
+            shorter = [budget.nodes for budget in solved.values()]
+            solved[count] = _solve_budget(problem, trace, count, shorter, walks, seed, notes, bar)
         calibration = Calibration(fitted, problem.branches, history, solved, _about(problem, substeps, seed))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
@@ -101,8 +104,8 @@ def _reference(problem, substeps, bar):
     return torch.cat([each["trace"] for each in found]).mean(0), shifts.tolist()
 
 
-def _solve_budget(problem, trace, calls, walks, seed, notes, bar):
-    """The best Budget of ``calls`` calls that ``walks`` real walks find."""
+def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
+    """The best Budget of ``calls`` calls that ``walks`` real walks find, among them some that extend the best ``shorter`` plan."""
     count = len(problem.sigmas) - 1
     if calls > count:
         raise ValueError(f"calls={calls}: the schedule has {count} nodes, and each is called once at most")
@@ -121,8 +124,11 @@ def _solve_budget(problem, trace, calls, walks, seed, notes, bar):
                 bar.tick(calls * len(problem.probes))
         return tried[nodes]
 
-    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 2):
+    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 3):
         walked(nodes)
+    for plan in shorter[-1:]:
+        for nodes in grown(plan, calls, count, replay.error, walks // 3):
+            walked(nodes)
     for nodes in neighbours(tried, count, walks, replay.error, seed):
         walked(nodes)
     bar.say(f"{calls} calls: weights")

@@ -7,6 +7,7 @@ What replaying only guesses is how outputs shift with the x that they are asked 
 
 import math
 import random
+from itertools import combinations
 
 import torch
 
@@ -94,6 +95,18 @@ def promising(replay, start, seed, keep):
         anneal(replay.error, start, replay.count, rng)
     ranked = sorted((plan for plan in replay.known if len(plan) == len(start)), key=replay.error)[: max(keep, 1)]
     return ranked if start in ranked else [*ranked[: max(keep, 1) - 1], start]
+
+
+def grown(plan, calls, count, guess, keep):
+    """The ``keep`` best plans of ``calls`` nodes, by ``guess``, that hold all of the shorter ``plan``: what served it serves them."""
+    while calls - len(plan) > 2:
+        plan = min((_with(plan, (node,)) for node in range(count) if node not in plan), key=guess)
+    free = [node for node in range(count) if node not in plan]
+    return sorted((_with(plan, more) for more in combinations(free, calls - len(plan))), key=guess)[:keep]
+
+
+def _with(plan, nodes):
+    return tuple(sorted({*plan, *nodes}))
 
 
 def neighbours(tried, count, walks, guess, seed):
