@@ -33,7 +33,7 @@ def parse(argv):
     add("--history", type=int, default=4, help="outputs that an answer may weigh")
     add("--low", action=argparse.BooleanOptionalAction, default=True, help="weigh 4x4 means, too")
     add("--substeps", type=int, default=4, help="Heun steps of the reference in each step")
-    add("--walks", type=int, default=24, help="plans to try with real calls, for each budget")
+    add("--walks", type=int, default=60, help="plans that a quarter of the crops try with real calls, for each budget")
     add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
     add("--seed", type=int, default=0)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -1,6 +1,7 @@
 """``calibrate``: from a few runs of the user's own model to the plans and weights that serve all later ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,11 +17,12 @@ from .stepping import method_of
 from .store import Store
 from .walk import Problem, fit
 
+FINALISTS = 3  # plans of each budget that are walked with every run
 
 
 def calibrate(
     sampler, denoiser, runs, calls=8, *,
-    history=4, low=False, substeps=4, walks=24, peak=2.0, seed=0, folder=None, progress=True,
+    history=4, low=False, substeps=4, walks=60, peak=2.0, seed=0, folder=None, progress=True,
 ):  # fmt: skip
     """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
 
@@ -31,12 +33,12 @@ def calibrate(
     history    newest outputs that an answer may weigh, which is what later runs hold
     low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
     substeps   Heun steps of the reference in each of the host's steps
-    walks      plans that are tried with real calls for each budget, after a search on the recorded reference
+    walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
     peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
     folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
     progress   show a bar
 
-    Costs about ``2 * substeps`` full runs and then ``walks * calls`` denoiser calls for each of ``runs``. Raises ValueError
+    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``. Raises ValueError
     for a sampler, guider or schedule that cannot be calibrated, with the reason.
     """
     method, runs = method_of(sampler), list(runs)
@@ -46,8 +48,10 @@ def calibrate(
         sigmas = _common_schedule(probes)
         problem = Problem(probes, method, sigmas, probes[0].branches(), history, low, peak, Store(folder))
         fitted = describe(sampler, sampler.guider, probes[0].sigmas)
-        notes = Notes(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak})
-        bar.expect(len(runs) * (calls_of_reference(sigmas, substeps) + sum(budgets) * (walks + 1)) + sum(budgets))
+        options = {"history": history, "low": low, "peak": peak, "runs": _few(runs)}
+        notes = Notes(folder, _job(fitted, problem, substeps), options)
+        search = walks * _few(runs) + FINALISTS * len(runs)
+        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (search + 1))
         trace = _reference(problem, substeps, bar)
         solved = {}
         for count in budgets:
@@ -105,36 +109,48 @@ def _reference(problem, substeps, bar):
 
 
 def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
-    """The best Budget of ``calls`` calls that ``walks`` real walks find, among them some that extend the best ``shorter`` plan."""
+    """The best Budget of ``calls`` calls that ``walks`` walks of some of the runs find; the best few are walked with all of them.
+
+    A walk of a few runs ranks plans as one of all runs does, since a row has a dozen weights and a run thousands of elements.
+    """
     count = len(problem.sigmas) - 1
     if calls > count:
         raise ValueError(f"calls={calls}: the schedule has {count} nodes, and each is called once at most")
     bar.say(f"{calls} calls: search on recordings")
     replay = Replay(*trace, problem.branches, problem.history)
+    few = replace(problem, probes=problem.probes[: _few(problem.probes)])
     tried = {}
 
     def walked(nodes):
         if nodes not in tried:
-            tried[nodes] = notes.get(nodes)
-            if tried[nodes] is None:
-                best = max((db for db in tried.values() if db is not None), default=float("nan"))
-                bar.say(f"{calls} calls: plan {len(tried)}/{walks}, best {best:.1f} dB")
-                tried[nodes] = notes.put(nodes, fit(problem, nodes).db)
+            bar.say(f"{calls} calls: plan {len(tried) + 1}/{walks}, best {max(tried.values(), default=float('nan')):.1f} dB")
+            known = notes.get(nodes)
+            if known is None:
+                known = notes.put(nodes, fit(few, nodes).db)
             else:
-                bar.tick(calls * len(problem.probes))
-        return tried[nodes]
+                bar.tick(calls * len(few.probes))
+            tried[nodes] = known
 
-    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 3):
+    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 4):
         walked(nodes)
     for plan in shorter[-1:]:
-        for nodes in grown(plan, calls, count, replay.error, walks // 3):
+        for nodes in grown(plan, calls, count, replay.error, walks // 4):
             walked(nodes)
     for nodes in neighbours(tried, count, walks, replay.error, seed):
         walked(nodes)
     bar.say(f"{calls} calls: weights")
-    budget = fit(problem, max(tried, key=tried.get))
-    problem.store.put(f"end-{calls}", problem.walker(0).x)
+    budget = None
+    for nodes in sorted(tried, key=tried.get, reverse=True)[:FINALISTS]:
+        found = fit(problem, nodes)
+        if budget is None or found.db > budget.db:
+            budget = found
+            problem.store.put(f"end-{calls}", problem.walker(0).x)
     return budget
+
+
+def _few(probes):
+    """How many of the runs plans are compared on."""
+    return -(-len(probes) // 4)
 
 
 def _require_landing(sampler, denoiser, run, seed, calibration, calls, problem):

@@ -112,7 +112,7 @@ def _with(plan, nodes):
 def neighbours(tried, count, walks, guess, seed):
     """Plans to try next, until ``tried`` (plan -> dB, filled in by the caller) holds ``walks`` of them or nothing is left.
 
-    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or now and then any.
+    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or any, by turns of a coin.
     """
     rng = random.Random(seed)
     while len(tried) < walks:
@@ -123,7 +123,7 @@ def neighbours(tried, count, walks, guess, seed):
                 break
         if not fresh:
             return
-        yield fresh[0] if rng.random() < 0.7 else rng.choice(fresh)
+        yield fresh[0] if rng.random() < 0.5 else rng.choice(fresh)
 
 
 def _moves(plan, count):
