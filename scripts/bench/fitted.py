@@ -19,11 +19,15 @@ WALKS = 6
 
 @dataclass
 class Recording:
-    """The full run of a training batch: the Gram matrix (n + 2, n + 2) of its x at the start, its outputs, its x at the end."""
+    """The full run of a training batch: the Gram matrix of its outputs, its x at the nodes, and its x at the end, in that order.
+
+    ``shifts`` say, node by node, by how much of a displacement of x the output moves along with it.
+    """
 
     workload: Workload
     sigmas: torch.Tensor
     gram: torch.Tensor
+    shifts: list
     end: torch.Tensor
 
     @property
@@ -33,17 +37,25 @@ class Recording:
 
 @torch.no_grad()
 def record(workload):
-    """Heun's run with every visit called; of a node's two outputs the later one, at Heun's own x."""
-    sigmas, outputs = schedule(), {}
+    """Heun's run with every visit called, and one more call a node for ``shifts``. Of two visits the later, at Heun's own x."""
+    sigmas, visits = schedule(), {}
 
     def denoise(x, sigma):
-        outputs[float(sigma)] = output = workload.denoise(x, sigma)
-        return output
+        visits[float(sigma)] = x, workload.denoise(x, sigma)
+        return visits[float(sigma)][1]
 
     end = standalone("HeunEDMSampler")(denoise, workload.noise, sigmas)
-    rows = [workload.noise * (1 + sigmas[0] ** 2).sqrt(), *outputs.values(), end]
-    flat = torch.stack([row.flatten().double() for row in rows]) / end.numel() ** 0.5
-    return Recording(workload, sigmas, flat @ flat.T, end)
+    points, outputs = zip(*visits.values(), strict=True)
+    shifts = [_shift(workload, sigma, x, output, outputs[-1]) for (sigma, (x, output)) in visits.items()]
+    flat = torch.stack([row.flatten().double() for row in (*outputs, *points, end)]) / end.numel() ** 0.5
+    return Recording(workload, sigmas, flat @ flat.T, shifts, end)
+
+
+def _shift(workload, sigma, x, output, last):
+    """How much of a small displacement of ``x`` the ``output`` takes over; mistakes of reuse lie along what outputs still change."""
+    away = 0.2 * (last - output) if sigma > 0.01 else 0.01 * output
+    moved = workload.denoise(x + away, sigma) - output
+    return float((moved * away).sum() / (away * away).sum())
 
 
 def l2p(recording, plan):
@@ -55,8 +67,8 @@ def l2p(recording, plan):
     rows = {}
     for node in range(recording.count):
         if node not in plan:
-            held = [called + 1 for called in plan if called < node][-HISTORY:][::-1]
-            index = [*held, node + 1]
+            held = [called for called in plan if called < node][-HISTORY:][::-1]
+            index = [*held, node]
             rows[node] = ridge(recording.gram[index][:, index], RIDGE).tolist()
     return rows
 
@@ -64,14 +76,15 @@ def l2p(recording, plan):
 def budcache(recording, budget, seed=0, walks=WALKS, share=2):
     """The nodes to call for plain reuse (after BudCache, arXiv 2606.13496): annealing at a fixed budget, then hill climbing.
 
-    Annealing replays plans on the recorded outputs, which costs no call; climbing runs ``walks`` plans on ``share`` of the
-    crops for real. The aim is the end of the full run. Its refined schedule is not part of this: all methods keep theirs.
+    Annealing replays plans on a recording, which costs no call; climbing runs ``walks`` plans on ``share`` of the crops for
+    real, the evenly spaced one among them. The aim is the end of the full run. The paper's refined schedule is not part of
+    this: all methods keep the host's.
     """
-    sigmas, known = recording.sigmas.tolist(), {}
+    known = {}
 
     def guess(plan):
         if plan not in known:
-            known[plan] = replay(recording.gram, sigmas, plan)
+            known[plan] = replay(recording, plan)
         return known[plan]
 
     even = tuple(evenly(budget, recording.count))
@@ -85,30 +98,26 @@ def budcache(recording, budget, seed=0, walks=WALKS, share=2):
             end = forecasts.heun(few.denoise, few.noise, recording.sigmas, plan.__contains__, forecasts.Reuse())
         tried[plan] = -float((end - recording.end[:share]).double().square().mean().log10())
 
-    for plan in sorted(known, key=guess)[: max(walks // 2, 1)]:
+    for plan in {even, *sorted(known, key=guess)[: walks // 2]}:
         walk(plan)
     for plan in neighbours(tried, recording.count, walks, guess, seed):
         walk(plan)
     return max(tried, key=tried.get)
 
 
-def replay(gram, sigmas, plan):
-    """Mean square distance to the end of the full run that plain reuse on ``plan`` would leave, were the outputs the recorded ones."""
-    unit = torch.eye(len(gram), dtype=gram.dtype)
+def replay(recording, plan):
+    """Mean square distance to the end of the full run that plain reuse on ``plan`` would leave, by the recording."""
+    unit, count = torch.eye(len(recording.gram), dtype=recording.gram.dtype), recording.count
+    where = {float(sigma): node for node, sigma in enumerate(recording.sigmas)}
 
-    class Recorded:
-        def update(self, node, x, output):
-            self.output = unit[node + 1]
+    def denoise(x, sigma):
+        node = where[float(sigma)]
+        return unit[node] + recording.shifts[node] * (x - unit[count + node])
 
-        def predict(self, node, x):
-            return self.output
-
-    where = {sigma: node for node, sigma in enumerate(sigmas)}
-    begin = unit[0] / (1 + sigmas[0] ** 2) ** 0.5
-    levels = torch.tensor(sigmas, dtype=gram.dtype)
-    x = forecasts.heun(lambda x, sigma: unit[where[float(sigma)] + 1], begin, levels, plan.__contains__, Recorded())
+    begin = unit[count] / (1 + recording.sigmas[0].double() ** 2).sqrt()
+    x = forecasts.heun(denoise, begin, recording.sigmas.double(), plan.__contains__, forecasts.Reuse())
     miss = x - unit[-1]
-    return max(float(miss @ gram @ miss), 1e-30)
+    return max(float(miss @ recording.gram @ miss), 1e-30)
 
 
 def part(workload, count):

@@ -1,7 +1,6 @@
 """What is sampled: a denoiser that counts its calls, its conditionings, the noise, and how a sample becomes a picture."""
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
@@ -124,12 +123,6 @@ def mixture(scale, seed, batch=2):
     return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, {"lean": lean}, {"lean": torch.zeros_like(lean)})
 
 
-def workloads(scales, sizes, seeds, crops):
-    """Every workload, the cheapest first, as (workload, what to fit on): the fits are made once for each scale."""
-    for scale, seed in product(scales, seeds):
-        yield mixture(scale, seed)
-    for size, scale, seed in product(sizes, scales, seeds):
-        yield embedded(scale, size, seed, crops)
 
 
 def training(name, scale, crops=8):
