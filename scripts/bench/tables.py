@@ -13,6 +13,7 @@ def report(results):
     rows = results["rows"]
     groups = dict.fromkeys((row["workload"], row["size"], row["scale"]) for row in rows)
     parts = [budget_table([row for row in rows if (row["workload"], row["size"], row["scale"]) == g], *g) for g in groups]
+    parts.insert(0, ", ".join(f"{name} {found}" for name, found in results["about"]["packages"].items() if found))
     parts.append(cost_table(rows))
     if results.get("bfloat16"):
         parts.append(floor_table(results["bfloat16"]))
