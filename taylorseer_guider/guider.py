@@ -54,6 +54,8 @@ class TaylorSeerGuider(shim.Skipping):
     warmup, tail     first and last nodes that are always called
     activate         step indices to call at; wins over interval, warmup and tail
     step_threshold   also call where sigma is further than this from the newest call
+    tolerance        forecast where the error to expect, as a share of the output, is at most this; wins over interval
+    max_skip         with tolerance: most nodes in a row to forecast
     repeat_visits    a second visit at a sigma already called (Heun): ``reuse`` that output, or ``compute`` again
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
     basis            newton (divided differences) or taylor (the paper's truncated series)

@@ -16,6 +16,7 @@ class Visit:
     node: int | None = None  # of the schedule: the one that sigma is, or the start of the step that contains it
     order: int | None = None  # of the forecast
     weight_sum: float | None = None  # sum of |weights|: how much a forecast amplifies errors of the outputs it is made from
+    error: float | None = None  # expected of the forecast, where `tolerance` asks for it
     seconds: float = 0.0  # in the denoiser and the inner guider, or in the forecast
 
 
@@ -55,13 +56,14 @@ class Report:
         return {**totals, "visits": [asdict(visit) for visit in self.visits]}
 
     def __str__(self):
-        lines = [f"{'visit':>5} {'step':>4} {'sigma':>10} {'action':<8} {'order':>5} {'|w|':>6} {'ms':>9}  reason"]
+        lines = [f"{'visit':>5} {'step':>4} {'sigma':>10} {'action':<8} {'order':>5} {'|w|':>6} {'error':>8} {'ms':>9}  reason"]
         for i, v in enumerate(self.visits):
             step = "-" if v.step is None else v.step
             sigma = "-" if v.sigma is None else f"{v.sigma:.5g}"
             order = "" if v.order is None else v.order
             weight = "" if v.weight_sum is None else f"{v.weight_sum:.2f}"
-            lines.append(f"{i:>5} {step:>4} {sigma:>10} {v.action:<8} {order:>5} {weight:>6} {1e3 * v.seconds:>9.2f}  {v.reason}")
+            error = "" if v.error is None else f"{v.error:.2g}"
+            lines.append(f"{i:>5} {step:>4} {sigma:>10} {v.action:<8} {order:>5} {weight:>6} {error:>8} {1e3 * v.seconds:>9.2f}  {v.reason}")
         lines.append(
             f"{len(self.visits)} visits: {self.calls} calls in {self.denoiser_seconds:.2f} s, {self.forecasts} forecasts in "
             f"{self.forecast_seconds:.3f} s, {self.peak_bytes / 2**20:.1f} MiB of history at the peak"

@@ -25,6 +25,8 @@ class Settings:
     tail: int = 0
     activate: tuple[int, ...] | None = None
     step_threshold: float | None = None
+    tolerance: float | None = None
+    max_skip: int = 3
     repeat_visits: str = "reuse"
     coordinate: str = "rho"
     basis: str = "newton"
@@ -47,6 +49,11 @@ class Settings:
         _one_of("quantity", self.quantity, QUANTITIES)
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is activated")
+        _whole("max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
+        if self.tolerance is not None:
+            positive_number("tolerance", self.tolerance, "the error up to which a node is forecast, such as 0.2")
+            if self.activate is not None:
+                raise ValueError(f"tolerance={self.tolerance!r}: `activate` lists the calls already; leave one of the two out")
         if self.calls is not None:
             _whole("calls", self.calls, 1, "which budget of the calibration to spend")
             if self.calibration is None:

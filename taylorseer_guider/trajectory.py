@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .adaptive import ErrorModel, rms
 from .forecast import BASES, COORDINATES, distinct, weighted_sum
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
@@ -48,7 +49,7 @@ class Trajectory:
         nodes = self.sigmas[:-1] if self.preserving else [sigma for sigma in self.sigmas if sigma > 0]
         self.plan = plan(
             nodes,
-            interval=settings.interval,
+            interval=settings.interval if settings.tolerance is None else max(len(nodes), 1),
             warmup=settings.warmup,
             tail=settings.tail,
             activate=settings.activate,
@@ -57,6 +58,8 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
+        self.errors = ErrorModel() if settings.tolerance is not None else None
+        self._size = 0.0  # RMS of the newest guided output
         self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
         self._like = None  # shape, dtype and device of the x that history was made from
         self._out = None  # dtype and device of the inner guider's output
@@ -75,6 +78,7 @@ class Trajectory:
         like = (x.shape, x.dtype, x.device)
         if like != self._like:
             self.history.clear()
+            self.errors = self.errors and ErrorModel()
             self._like = like
         node = self._node(common, key.dtype)
         action, reason = self._decide(sigma, node, gated)
@@ -100,7 +104,25 @@ class Trajectory:
             return CALL, "no history"
         if held is not None and self.settings.repeat_visits == "reuse":
             return FORECAST, "repeated"
-        return (CALL, "planned") if self.plan[node] else (FORECAST, "skipped")
+        if self.plan[node]:
+            return CALL, "planned"
+        return (FORECAST, "skipped") if self.errors is None else self._adapt(sigma, node)
+
+    def _adapt(self, sigma, node):
+        """Forecast where the error to expect is within ``tolerance``, but not more than ``max_skip`` nodes in a row."""
+        newest = self.history[0].node
+        if newest is None or node - newest > self.settings.max_skip:
+            return CALL, "max_skip"
+        return (FORECAST, "skipped") if self._expected(sigma)[1] <= self.settings.tolerance else (CALL, "tolerance")
+
+    def _expected(self, sigma):
+        """(order, error to expect) of the best forecast at ``sigma``: what it will do to x, as a share of the guided output.
+
+        As dx = (x - D) dlog(sigma), an error of D counts by the distance in log(sigma) over which it stands in for a call.
+        """
+        order, error = self.errors.best(self._coordinate(sigma))
+        error *= sigma if self.settings.quantity == "eps" else 1.0
+        return order, error / self._size * math.log(self.history[0].sigma / sigma) if self._size else math.inf
 
     def _node(self, key, dtype):
         """Index of the node that ``key`` is, or of the step that contains it; None where the run has no such step."""
@@ -142,10 +164,21 @@ class Trajectory:
             return
         for held in [output for output in self.history if output.node == visit.node]:
             self.history.remove(held)
-        self.history.appendleft(Output(visit.sigma, visit.step, visit.node, self._kept(visit.sigma, x, denoised)))
+        value = self._kept(visit.sigma, x, denoised)
+        if self.errors is not None:
+            self._learn(visit.sigma, value)
+            self._size = rms(denoised).amin().item()
+        self.history.appendleft(Output(visit.sigma, visit.step, visit.node, value))
         self._out = denoised.dtype, denoised.device
         held_bytes = sum(output.value.numel() * output.value.element_size() for output in self.history)
         self.report.peak_bytes = max(self.report.peak_bytes, held_bytes)
+
+    def _learn(self, sigma, value):
+        """Compare ``value`` with what each order would have forecast of it."""
+        nodes = [self._coordinate(output.sigma) for output in self.history]
+        chosen = distinct([self._coordinate(sigma), *nodes], self.settings.max_order + 2)[1:]
+        nodes, outputs = [nodes[i - 1] for i in chosen], [self.history[i - 1].value for i in chosen]
+        self.errors.learn(self._coordinate(sigma), value, nodes, outputs, BASES[self.settings.basis])
 
     def _kept(self, sigma, x, denoised):
         dtype = self.settings.history_dtype or denoised.dtype
@@ -175,8 +208,12 @@ class Trajectory:
     def _weights(self, visit):
         if visit.reason == "repeated":
             return [self._held(visit.sigma)], [1.0]
-        coordinate, basis = COORDINATES[self.settings.coordinate], BASES[self.settings.basis]
-        nodes = [coordinate(output.sigma) for output in self.history]
-        chosen = distinct(nodes, self.settings.max_order + 1)
-        weights = basis([nodes[i] for i in chosen], coordinate(visit.sigma))
-        return [self.history[i] for i in chosen], weights
+        u, order = self._coordinate(visit.sigma), self.settings.max_order
+        if self.errors is not None and self.errors.constants:
+            order, visit.error = self._expected(visit.sigma)
+        nodes = [self._coordinate(output.sigma) for output in self.history]
+        chosen = distinct(nodes, order + 1)
+        return [self.history[i] for i in chosen], BASES[self.settings.basis]([nodes[i] for i in chosen], u)
+
+    def _coordinate(self, sigma):
+        return COORDINATES[self.settings.coordinate](sigma)
