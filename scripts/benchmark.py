@@ -22,9 +22,11 @@ from bench.workloads import embedded, mixture
 from command import Parser, exit_code
 from pictures import write_text
 
+from taylorseer_guider import Calibration
+
 BUDGETS = (5, 6, 7, 8, 10, 13, 20)
 SHOWN = (5, 8)  # budgets of the contact sheet, and of all sizes but the first
-CALIBRATIONS = [Path(__file__).resolve().parents[1] / "configs" / "tiny_calibration.yaml"]
+CALIBRATIONS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("tiny_calibration*.yaml"))
 PACKAGES = ("torch", "diffusers", "k-diffusion", "hicache-pp", "cache-dit")
 
 
@@ -44,7 +46,7 @@ def parse(argv):
     add("--options", action="store_true", help="rank the guider's options instead of comparing methods")
     args = parser.parse_args(argv)
     if args.quick:
-        args.scales, args.sizes, args.seeds, args.budgets, args.training = args.scales[:1], args.sizes[:1], [0], [5, 8], 4
+        args.scales, args.sizes, args.seeds, args.budgets, args.training = args.scales[:1], args.sizes[:1], [0], list(SHOWN), 2
     return args
 
 
@@ -115,8 +117,6 @@ def batches(args, name):
 
 def holds(path, calls=8, scale=1.0):
     """Whether a calibration file is for ``scale`` and has a budget of ``calls``."""
-    from taylorseer_guider import Calibration
-
     calibration = Calibration.load(path)
     return calibration.fitted.scale == scale and calls in calibration.budgets
 

@@ -1,5 +1,6 @@
 """Running methods on a workload, and what the runs cost and are worth, as plain rows."""
 
+from functools import partial
 from statistics import median
 from time import perf_counter
 
@@ -8,19 +9,18 @@ from figures import sharpness
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from tqdm import tqdm
 
-from taylorseer_guider.standalone.config import instantiate_from_config
-
-from .methods import EPS, OURS, Method, evenly, host, reference
-from .workloads import EDM, FULL_CALLS, NODES
+from .methods import EPS, OURS, Method, evenly, host, reference, sampler_of
+from .workloads import FULL_CALLS, NODES
 
 EXACT_STEPS = {"mixture": 300, "embedded": 80}
 
 
 @torch.no_grad()
-def timed(workload, run):
-    """(pictures, calls, seconds) of ``run(workload)``."""
+def timed(workload, begin):
+    """(pictures, calls, seconds) of the run that ``begin(workload)`` makes ready; building it is not timed."""
+    run = begin(workload)
     workload.calls, started = 0, perf_counter()
-    x = run(workload)
+    x = run()
     seconds = perf_counter() - started
     return workload.picture(x), workload.calls, seconds
 
@@ -35,7 +35,7 @@ def measure(workload, todo, keep=()):
     results, pictures = [], {"exact": exact, "full run": full}
     title = f"{workload.name} {workload.size} px, scale {workload.scale:g}, seed {workload.seed}"
     for method in tqdm(todo, desc=title, leave=False):
-        picture, spent, seconds = timed(workload, method.run)
+        picture, spent, seconds = timed(workload, method.begin)
         results.append((method, picture, spent, seconds))
         if method.budget in keep:
             pictures[method.label, method.budget] = picture
@@ -83,8 +83,8 @@ def bfloat16_floor(single, low, calibration, budget=8):
     rows = []
     for label, options in runs.items():
         for workload, dtype in ((single, "float32"), (low, "bfloat16")):
-            method = Method(f"{label}, {dtype}", OURS, budget, lambda w, options=options: host(w, options))
-            rows.append(row(workload, (method, *timed(workload, method.run)), exact, full, seconds))
+            method = Method(f"{label}, {dtype}", OURS, budget, partial(host, options=options))
+            rows.append(row(workload, (method, *timed(workload, method.begin)), exact, full, seconds))
     return rows
 
 
@@ -114,10 +114,7 @@ def forecast_cost(calibration=None, shape=(4, 3, 256, 256), repeats=3):
 
 def _skipped(options, shape, read):
     """The forecast visits of one run, once its history is full."""
-    guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": 1, **options}}
-    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": EDM}
-    params = {"num_steps": NODES, "discretization_config": edm, "guider_config": guider}
-    sampler = instantiate_from_config({"target": "taylorseer_guider.standalone.sampling.HeunEDMSampler", "params": params})
+    sampler = sampler_of(1.0, options)
     noise = torch.randn(shape)
     sampler(lambda x, sigma, cond: 0.5 * x, noise, {})
     held = 4 if "calibration" in options else options.get("max_order", 1) + 1

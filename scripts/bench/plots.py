@@ -1,5 +1,7 @@
 """pareto.png: calls against dB. sheet.png: what the figures look like."""
 
+from itertools import cycle
+
 import numpy as np
 from pictures import contact_sheet, write_picture
 
@@ -23,23 +25,24 @@ def pareto(rows, path):
     kinds = list(dict.fromkeys((row["workload"], row["size"]) for row in rows))
     scales = sorted({row["scale"] for row in rows})
     figure, axes = plt.subplots(
-        len(kinds), len(scales), figsize=(5.2 * len(scales) + 3.2, 4.6 * len(kinds)), squeeze=False, layout="constrained"
+        len(kinds), len(scales), figsize=(5.2 * len(scales) + 3.2, max(4.6 * len(kinds), 7)), squeeze=False, layout="constrained"
     )
     others = dict.fromkeys(row["label"] for row in rows if row["family"] not in (OURS, "full run"))
-    colours = dict(zip(others, plt.colormaps["turbo"](np.linspace(0.05, 0.95, max(len(others), 1))), strict=False))
+    colours = plt.colormaps["turbo"](np.linspace(0.05, 0.95, max(len(others), 1)))
+    looks = {label: {"color": c, "marker": m} for label, c, m in zip(others, colours, cycle("osv^DPX*"), strict=False)}
     handles = {}
     for (name, size), line in zip(kinds, axes, strict=True):
         for scale, panel in zip(scales, line, strict=True):
             known = [row for row in rows if (row["workload"], row["size"], row["scale"]) == (name, size, scale)]
             if known:
-                handles |= draw(panel, known, colours)
+                handles |= draw(panel, known, looks)
                 panel.set_title(f"{name}, {size} px, scale {scale:g}")
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, handlelength=3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def draw(panel, rows, colours):
+def draw(panel, rows, looks):
     """One panel. Returns {label: a line for the legend}."""
     handles = {}
     full = mean([row for row in rows if row["label"] == "full run"])
@@ -50,7 +53,7 @@ def draw(panel, rows, colours):
             colour = OUR_COLOURS[label.removeprefix("TaylorSeerGuider")]
             look = {"color": colour, "linewidth": 2.8, "marker": "o", "markersize": 6, "zorder": 5}
         else:
-            look = {"color": colours[label], "linewidth": 1, "marker": ".", "linestyle": STYLES[family], "alpha": 0.8}
+            look = {**looks[label], "linewidth": 1, "markersize": 3.5, "linestyle": STYLES[family], "alpha": 0.8}
         (handles[label],) = panel.plot(*zip(*points, strict=True), label=label, **look)
     budgets = sorted({row["budget"] for row in rows if row["budget"]})
     top = [(budget, best(rows, budget, ours=False)) for budget in budgets]

@@ -120,8 +120,9 @@ def available():
     try:
         from diffusers import DEISMultistepScheduler, UniPCMultistepScheduler
 
+        found["UniPC2"] = diffusers(UniPCMultistepScheduler, solver_order=2)
         found["UniPC3"] = diffusers(UniPCMultistepScheduler, solver_order=3)
         found["DEIS3"] = diffusers(DEISMultistepScheduler, solver_order=3)
     except ImportError:
-        missing["diffusers"] = "UniPC3, DEIS3"
+        missing["diffusers"] = "UniPC2, UniPC3, DEIS3"
     return found, missing
