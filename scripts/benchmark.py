@@ -82,6 +82,8 @@ def compare(args):
     results, named = Results(args.out_dir), set()
     for name, scale in [(name, scale) for name in args.workloads for scale in args.scales]:
         fitted = fit(name, scale, args.calibrations, args.budgets, args.out_dir, args.training)
+        if fitted.calibration is None:
+            print(f"{name}, scale {scale:g}: --calibrations has no file for it; `our nodes` are those of the nearest scale", flush=True)
         todo, missing = methods(args.budgets, fitted)
         for package in missing.keys() - named:
             print(f"skipped: {missing[package]}; `pip install {package}` has them", flush=True)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 from figures import sharpness
@@ -17,11 +17,11 @@ EXACT_STEPS = {"mixture": 300, "embedded": 80}
 
 @torch.no_grad()
 def timed(workload, begin):
-    """(pictures, calls, seconds) of the run that ``begin(workload)`` makes ready; building it is not timed."""
+    """(pictures, calls, (seconds, processor seconds)) of the run that ``begin(workload)`` makes ready, which is not timed."""
     run = begin(workload)
-    workload.calls, started = 0, perf_counter()
+    workload.calls, started, worked = 0, perf_counter(), process_time()
     x = run()
-    seconds = perf_counter() - started
+    seconds = perf_counter() - started, process_time() - worked
     return workload.picture(x), workload.calls, seconds
 
 
@@ -39,19 +39,26 @@ def measure(workload, todo, keep=()):
         results.append((method, picture, spent, seconds))
         if method.budget in keep:
             pictures[method.label, method.budget] = picture
-    full_seconds = (before + timed(workload, host)[2]) / 2
+    after = timed(workload, host)[2]
+    full_seconds = tuple((a + b) / 2 for a, b in zip(before, after, strict=True))
     results.insert(0, (Method("full run", "full run", None, host), full, calls, full_seconds))
     return [row(workload, result, exact, full, full_seconds) for result in results], pictures
 
 
 def row(workload, result, exact, full, full_seconds):
-    """One run as plain figures. ``of_ideal`` is the speed-up over that of a free forecast, full calls / calls."""
-    method, picture, calls, seconds = result
-    speed_up = full_seconds / seconds
+    """One run as plain figures.
+
+    ``of_ideal`` is the speed-up over that of a free forecast, full calls / calls; ``cpu_of_ideal`` the same in processor time,
+    which other programs on the machine change less.
+    """
+    method, picture, calls, (seconds, cpu_seconds) = result
+    speed_up, cpu_speed_up = full_seconds[0] / seconds, full_seconds[1] / cpu_seconds
+    ideal = FULL_CALLS / calls
     return {
         "workload": workload.name, "size": workload.size, "scale": workload.scale, "seed": workload.seed,
         "label": method.label, "family": method.family, "budget": method.budget, "calls": calls,
-        "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up * calls / FULL_CALLS,
+        "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up / ideal,
+        "cpu_seconds": cpu_seconds, "cpu_speed_up": cpu_speed_up, "cpu_of_ideal": cpu_speed_up / ideal,
         "exact_dB": psnr(picture, exact), "exact_SSIM": ssim(picture, exact),
         "full_dB": psnr(picture, full), "full_SSIM": ssim(picture, full),
         "sharpness": sharpness(picture) / sharpness(exact),
