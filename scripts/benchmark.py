@@ -83,7 +83,7 @@ def compare(args):
     for name, scale in [(name, scale) for name in args.workloads for scale in args.scales]:
         fitted = fit(name, scale, args.calibrations, args.budgets, args.out_dir, args.training)
         if fitted.calibration is None:
-            print(f"{name}, scale {scale:g}: --calibrations has no file for it; `our nodes` are those of the nearest scale", flush=True)
+            print(f"{name}, scale {scale:g}: no --calibrations for it; `our nodes` are those of the nearest scale", flush=True)
         todo, missing = methods(args.budgets, fitted)
         for package in missing.keys() - named:
             print(f"skipped: {missing[package]}; `pip install {package}` has them", flush=True)

@@ -1,4 +1,4 @@
-"""Methods by others that are fitted on runs of the model: recorded once for a scale, on photographs that the model was trained on."""
+"""Methods by others that are fitted on runs of the model: recorded once for a scale, on photographs it was trained on."""
 
 import random
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ def record(workload):
 
 
 def _shift(workload, sigma, x, output, last):
-    """How much of a small displacement of ``x`` the ``output`` takes over; mistakes of reuse lie along what outputs still change."""
+    """How much of a small displacement of ``x`` the ``output`` takes over; reuse errs along what outputs still change."""
     away = 0.2 * (last - output) if sigma > 0.01 else 0.01 * output
     moved = workload.denoise(x + away, sigma) - output
     return float((moved * away).sum() / (away * away).sum())

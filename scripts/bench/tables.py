@@ -66,7 +66,7 @@ def budget_table(rows, workload, size, scale):
 def cost_table(rows):
     """Our lines, the mean over all that the embedded model sampled: fidelity to the full run, sharpness, time."""
     rows = [row for row in rows if row["workload"] == "embedded"]
-    lines = ["embedded, ours, mean over sizes, scales and seeds; speed-up against the full run of the same process, and its share of ideal"]
+    lines = ["embedded, ours, mean over sizes, scales and seeds; speed-up against the full run beside it, and share of the ideal one"]
     head = ("calls", "dB full", "SSIM", "sharp", "ideal", "speed", "share", "CPU share")
     lines.append(f"{'':<{WIDE}}" + "".join(f"{name:>9}" for name in head[:-1]) + f"{head[-1]:>10}")
     for label, budget in dict.fromkeys((r["label"], r["budget"]) for r in rows if r["family"] == OURS and r["budget"]):
