@@ -1,0 +1,133 @@
+"""Running methods on a workload, and what the runs cost and are worth, as plain rows."""
+
+from functools import partial
+from statistics import median
+from time import perf_counter, process_time
+
+import torch
+from figures import sharpness
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from tqdm import tqdm
+
+from .methods import EPS, OURS, Method, evenly, host, reference, sampler_of
+from .workloads import FULL_CALLS, NODES
+
+EXACT_STEPS = {"mixture": 300, "embedded": 80}
+
+
+@torch.no_grad()
+def timed(workload, begin):
+    """(pictures, calls, (seconds, processor seconds)) of the run that ``begin(workload)`` makes ready, which is not timed."""
+    run = begin(workload)
+    workload.calls, started, worked = 0, perf_counter(), process_time()
+    x = run()
+    seconds = perf_counter() - started, process_time() - worked
+    return workload.picture(x), workload.calls, seconds
+
+
+def measure(workload, todo, keep=()):
+    """(rows, pictures): a row for the full run and for each method of ``todo``; pictures of the budgets ``keep``, by label.
+
+    The full run is timed before and after everything else, so that a machine that slows down does not flatter anybody.
+    """
+    exact = workload.picture(reference(workload, EXACT_STEPS[workload.name]))
+    full, calls, before = timed(workload, host)
+    results, pictures = [], {"exact": exact, "full run": full}
+    title = f"{workload.name} {workload.size} px, scale {workload.scale:g}, seed {workload.seed}"
+    for method in tqdm(todo, desc=title, leave=False):
+        picture, spent, seconds = timed(workload, method.begin)
+        results.append((method, picture, spent, seconds))
+        if method.budget in keep:
+            pictures[method.label, method.budget] = picture
+    after = timed(workload, host)[2]
+    full_seconds = tuple((a + b) / 2 for a, b in zip(before, after, strict=True))
+    results.insert(0, (Method("full run", "full run", None, host), full, calls, full_seconds))
+    return [row(workload, result, exact, full, full_seconds) for result in results], pictures
+
+
+def row(workload, result, exact, full, full_seconds):
+    """One run as plain figures.
+
+    ``of_ideal`` is the speed-up over that of a free forecast, full calls / calls; ``cpu_of_ideal`` the same in processor time,
+    which other programs on the machine change less.
+    """
+    method, picture, calls, (seconds, cpu_seconds) = result
+    speed_up, cpu_speed_up = full_seconds[0] / seconds, full_seconds[1] / cpu_seconds
+    ideal = FULL_CALLS / calls
+    return {
+        "workload": workload.name, "size": workload.size, "scale": workload.scale, "seed": workload.seed,
+        "label": method.label, "family": method.family, "budget": method.budget, "calls": calls,
+        "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up / ideal,
+        "cpu_seconds": cpu_seconds, "cpu_speed_up": cpu_speed_up, "cpu_of_ideal": cpu_speed_up / ideal,
+        "exact_dB": psnr(picture, exact), "exact_SSIM": ssim(picture, exact),
+        "full_dB": psnr(picture, full), "full_SSIM": ssim(picture, full),
+        "sharpness": sharpness(picture) / sharpness(exact),
+    }  # fmt: skip
+
+
+def psnr(pictures, reference):
+    """dB, the mean over the pictures; None where they are the same."""
+    pairs = zip(pictures, reference, strict=True)
+    values = [peak_signal_noise_ratio(a, b, data_range=2.0).item() for a, b in pairs]
+    mean = sum(values) / len(values)
+    return mean if mean < float("inf") else None
+
+
+def ssim(pictures, reference):
+    return structural_similarity_index_measure(pictures, reference, data_range=2.0).item()
+
+
+def bfloat16_floor(single, low, calibration, budget=8):
+    """What half precision of the network alone changes, beside what ``budget`` calls change: rows against the float32 runs.
+
+    ``single`` and ``low`` are one workload with a float32 and with a bfloat16 network.
+    """
+    exact = single.picture(reference(single, EXACT_STEPS[single.name]))
+    full, _, seconds = timed(single, host)
+    runs = {"full run": None, "TaylorSeerGuider": {"activate": evenly(budget, NODES)}}
+    if calibration is not None:
+        runs["TaylorSeerGuider, calibrated"] = {"calibration": str(calibration), "calls": budget}
+    rows = []
+    for label, options in runs.items():
+        for workload, dtype in ((single, "float32"), (low, "bfloat16")):
+            method = Method(f"{label}, {dtype}", OURS, budget, partial(host, options=options))
+            rows.append(row(workload, (method, *timed(workload, method.begin)), exact, full, seconds))
+    return rows
+
+
+@torch.no_grad()
+def forecast_cost(calibration=None, shape=(4, 3, 256, 256), repeats=3):
+    """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
+
+    The visit's time is the report's: weights, weighted sum and bookkeeping, the median over a run on a ``shape`` batch with a
+    denoiser that costs nothing. The pass is one ``weights @ stacked`` over as many tensors of that size, already stacked.
+    """
+    even, rows = {"activate": evenly(8, NODES)}, []
+    options = {"default, order 1": (even, 2), "eps, order 2": ({**even, **EPS}, 4)}
+    if calibration is not None:
+        options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)
+    for label, (chosen, read) in options.items():
+        visits = [visit.seconds for _ in range(repeats) for visit in _skipped(chosen, shape, read)]
+        stacked, weights = torch.randn(read, torch.Size(shape).numel()), torch.randn(read)
+        passes = []
+        for _ in range(10):
+            started = perf_counter()
+            weights @ stacked
+            passes.append(perf_counter() - started)
+        cost = {"visit_ms": 1e3 * median(visits), "pass_ms": 1e3 * median(passes)}
+        rows.append({"label": label, "reads": read, "shape": list(shape), **cost, "ratio": cost["visit_ms"] / cost["pass_ms"]})
+    return rows
+
+
+def _skipped(options, shape, read):
+    """The forecast visits of one run, once its history is full."""
+    sampler = sampler_of(1.0, options)
+    noise = torch.randn(shape)
+    sampler(lambda x, sigma, cond: 0.5 * x, noise, {})
+    held = 4 if "calibration" in options else options.get("max_order", 1) + 1
+    visits, calls = [], 0
+    for visit in sampler.guider.report.visits:
+        calls += visit.action == "call"
+        if visit.action == "forecast" and visit.reason in ("skipped", "calibrated") and calls >= held:
+            visits.append(visit)
+    return visits

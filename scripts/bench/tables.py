@@ -1,0 +1,95 @@
+"""Rows as text: PSNR by budget, who is nearest, what a call less saves, half precision and the price of a forecast."""
+
+from statistics import fmean
+
+from .methods import OURS
+from .workloads import FULL_CALLS
+
+WIDE = 32
+
+
+def report(results):
+    """All tables of ``results``, the content of results.json."""
+    rows = results["rows"]
+    groups = dict.fromkeys((row["workload"], row["size"], row["scale"]) for row in rows)
+    parts = [budget_table([row for row in rows if (row["workload"], row["size"], row["scale"]) == g], *g) for g in groups]
+    parts.insert(0, ", ".join(f"{name} {found}" for name, found in results["about"]["packages"].items() if found))
+    parts.append(cost_table(rows))
+    if results.get("bfloat16"):
+        parts.append(floor_table(results["bfloat16"]))
+    if results.get("forecast_cost"):
+        parts.append(forecast_table(results["forecast_cost"]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def mean(rows, key="exact_dB"):
+    """The mean over seeds; None without rows."""
+    values = [row[key] for row in rows if row[key] is not None]
+    return fmean(values) if values else None
+
+
+def cell(value, digits=1, width=7):
+    return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
+
+
+def at(rows, label, budget):
+    return [row for row in rows if row["label"] == label and row["budget"] == budget]
+
+
+def best(rows, budget, ours):
+    """(dB, label) of the nearest of our lines, or of all others, at ``budget``; None where there is none."""
+    labels = dict.fromkeys(row["label"] for row in rows if row["budget"] == budget and (row["family"] == OURS) == ours)
+    found = [(mean(at(rows, label, budget)), label) for label in labels]
+    return max(found) if found else None
+
+
+def budget_table(rows, workload, size, scale):
+    """dB to the exact solution: a line a method, a column a budget; then the lines that choose their calls themselves."""
+    budgets = sorted({row["budget"] for row in rows if row["budget"]})
+    full = mean([row for row in rows if row["label"] == "full run"])
+    head = f"{workload}, {size} px, scale {scale:g}: dB to the exact solution by denoiser calls"
+    lines = [f"{head} (full run, {FULL_CALLS} calls: {cell(full, width=0)})"]
+    lines.append(f"{'':<{WIDE}}" + "".join(f"{budget:>7}" for budget in budgets))
+    for family, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row["budget"]):
+        lines.append(f"{label:<{WIDE}}" + "".join(cell(mean(at(rows, label, budget))) for budget in budgets))
+    pairs = [(best(rows, budget, True), best(rows, budget, False)) for budget in budgets]
+    margins = [ours[0] - other[0] if ours and other else None for ours, other in pairs]
+    lines.append(f"{'ours - best of the others':<{WIDE}}" + "".join(cell(margin) for margin in margins))
+    lines.append("best of the others: " + ", ".join(f"{b}: {other[1]}" for b, (_, other) in zip(budgets, pairs) if other))
+    free = [row for row in rows if row["budget"] is None and row["label"] != "full run"]
+    for label in dict.fromkeys(row["label"] for row in free):
+        points = sorted((row["calls"], row["exact_dB"]) for row in free if row["label"] == label)
+        lines.append(f"{label:<{WIDE}}" + ", ".join(f"{dB:.1f} at {calls}" for calls, dB in points))
+    return "\n".join(lines)
+
+
+def cost_table(rows):
+    """Our lines, the mean over all that the embedded model sampled: fidelity to the full run, sharpness, time."""
+    rows = [row for row in rows if row["workload"] == "embedded"]
+    lines = ["embedded, ours, mean over sizes, scales and seeds; speed-up against the full run beside it, and share of the ideal one"]
+    head = ("calls", "dB full", "SSIM", "sharp", "ideal", "speed", "share", "CPU share")
+    lines.append(f"{'':<{WIDE}}" + "".join(f"{name:>9}" for name in head[:-1]) + f"{head[-1]:>10}")
+    for label, budget in dict.fromkeys((r["label"], r["budget"]) for r in rows if r["family"] == OURS and r["budget"]):
+        known = at(rows, label, budget)
+        cells = [cell(mean(known, "full_dB"), 1, 9), cell(mean(known, "full_SSIM"), 4, 9), cell(mean(known, "sharpness"), 3, 9)]
+        cells += [cell(FULL_CALLS / budget, 2, 9), cell(mean(known, "speed_up"), 2, 9)]
+        cells += [cell(mean(known, "of_ideal"), 2, 9), cell(mean(known, "cpu_of_ideal"), 2, 10)]
+        lines.append(f"{label:<{WIDE}}{budget:>9}" + "".join(cells))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def floor_table(rows):
+    lines = ["what a bfloat16 network changes, and what 8 calls change (embedded; dB to the float32 exact solution and full run)"]
+    lines.append(f"{'scale':>5} {'':<40}{'calls':>6}{'exact':>8}{'full':>8}")
+    for row in rows:
+        dB = cell(row["exact_dB"], 1, 8) + cell(row["full_dB"], 1, 8)
+        lines.append(f"{row['scale']:>5g} {row['label']:<40}{row['calls']:>6}{dB}")
+    return "\n".join(lines)
+
+
+def forecast_table(rows):
+    lines = [f"one forecast visit against one fused pass (weights @ stacked) over what it reads, tensors of {rows[0]['shape']}"]
+    for row in rows:
+        figures = f"visit {row['visit_ms']:.2f} ms, pass {row['pass_ms']:.2f} ms, ratio {row['ratio']:.2f}"
+        lines.append(f"{row['label']:<22} reads {row['reads']}: {figures}")
+    return "\n".join(lines)
