@@ -28,7 +28,8 @@ def add_model_options(add):
     for name, meaning in PATHS.items():
         add(flag(name), type=Path, metavar="PATH", help=meaning)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto: on a GPU the model's own, else float32")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", choices=dtypes, default="auto", help="auto: on a GPU the model's own, else float32")
 
 
 def flag(name):
@@ -67,7 +68,7 @@ def merged_config(args):
             guider.params[name] = value
     for name in PATHS:
         if (value := getattr(args, name)) is not None:
-            if name not in (config.engine.get("params") or {}):
+            if name not in (config.engine.get("params") or {}).keys():  # `in` alone would miss those that are ???
                 raise UserError(f"{flag(name)} {value}: {config.engine.target} takes none; leave it out")
             config.engine.params[name] = str(value.resolve())
     config = with_overrides(config, args.overrides)

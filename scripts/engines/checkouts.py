@@ -1,4 +1,4 @@
-"""Host code in a checkout, and the weights of its models: found, imported and loaded, or one line that says what is missing."""
+"""Host code in a checkout and the weights of its models: found and loaded, or one line that says what is missing."""
 
 import importlib
 import os
@@ -65,7 +65,7 @@ def read_weights(path, flag, key):
         remedy = f'if you trust it, torch.save({{"{key}": torch.load(FILE, weights_only=False)["{key}"]}}, NEW) once'
         raise UserError(f"{flag} {path}: holds more than tensors ({first_line(error)}); {remedy}") from None
     except (RuntimeError, SafetensorError, EOFError, TypeError) as error:
-        raise UserError(f"{flag} {path}: not a checkpoint that can be read ({first_line(error)}); get the file again") from None
+        raise UserError(f"{flag} {path}: not a checkpoint that can be read ({first_line(error)}); get it again") from None
 
 
 def _read_torch(path):
@@ -78,7 +78,7 @@ def _read_torch(path):
 def load_weights(net, weights, source, remedies, may_lack=(), may_hold_more=False):
     """Fill ``net``. UserError that lists the keys that are missing, unexpected or of another shape, with a remedy.
 
-    ``remedies`` is {first words of a key: what to do}, "" for any key; keys that start with one of ``may_lack`` may be missing.
+    ``remedies`` is {start of a key: what to do}, "" for any key; keys that start with one of ``may_lack`` may be missing.
     """
     wanted = net.state_dict()
     missing = [key for key in wanted if key not in weights and not key.startswith(tuple(may_lack))]

@@ -73,7 +73,7 @@ class InfDitEngine(Enlarger):
 
     @torch.no_grad()
     def arguments(self, small, seed):
-        """Keyword arguments for ``sampler(denoiser, ...)``, made by the host. The sampler draws noise from torch's own numbers."""
+        """Keyword arguments for ``sampler(denoiser, ...)``, made by the host. It is the sampler that draws the noise."""
         small = self.padded(small)
         large = self.enlarged(small)
         low = bicubic(small, [n // self.sr_scale for n in large.shape[-2:]])
