@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,11 +62,11 @@ def read_weights(path, flag, key):
         return load_file(path) if path.suffix == ".safetensors" else _read_torch(path)[key]
     except KeyError:
         raise UserError(f"{flag} {path}: holds no entry `{key}`; this is another kind of checkpoint") from None
-    except pickle.UnpicklingError as error:
-        remedy = f'if you trust it, torch.save({{"{key}": torch.load(FILE, weights_only=False)["{key}"]}}, NEW) once'
-        raise UserError(f"{flag} {path}: holds more than tensors ({first_line(error)}); {remedy}") from None
-    except (RuntimeError, SafetensorError, EOFError, TypeError) as error:
-        raise UserError(f"{flag} {path}: not a checkpoint that can be read ({first_line(error)}); get it again") from None
+    except (pickle.UnpicklingError, RuntimeError, SafetensorError, EOFError, TypeError) as error:
+        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            remedy = f'if you trust it, torch.save({{"{key}": torch.load(FILE, weights_only=False)["{key}"]}}, NEW) once'
+            raise UserError(f"{flag} {path}: holds more than tensors ({found[1]}); {remedy}") from None
+        raise UserError(f"{flag} {path}: not a checkpoint that can be read; get it again") from None
 
 
 def _read_torch(path):

@@ -60,6 +60,8 @@ class InfDitEngine(Enlarger):
             {"": CHECKPOINT, "image_encoder.": ENCODER}, may_lack=["image_encoder."] if own_encoder else [],
         )  # fmt: skip
         self.net.to(device, dtype).eval().requires_grad_(False)
+        if inference_type == "ar2" and args.cross_lr:
+            hand_on_low_resolution(self.net, block_batch)
 
     def enlarged(self, small):
         """The bicubic enlargement of (1, 3, h, w) in [-1, 1], float32 on the CPU."""
@@ -89,6 +91,7 @@ class InfDitEngine(Enlarger):
             self.net.sampler = own
         self.net.transformer.output_hidden_states = self.inference_type != "full"  # which sample() sets, and resets
         self.denoiser = run.pop("denoiser")
+        del run["num_steps"]  # None: the sampler's own
         torch.manual_seed(seed)
         return run
 
@@ -140,6 +143,27 @@ def built(engine, args, modules, modeling):
             raise UserError(f"modules: the host needs {lacking(error)}") from None
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
             raise UserError(f"engine: cannot be built ({first_line(error)}); {CHECKPOINT}, or {ENCODER}") from None
+
+
+def hand_on_low_resolution(net, block_batch):
+    """Give each block of ar2 its part of the low-resolution picture: the host leaves it out, and its cross attention fails.
+
+    ``net`` asks ``process_lr`` for the parts of all blocks, row by row, and then for ``model_forward`` of one square of
+    ``block_batch`` x ``block_batch`` blocks after the other.
+    """
+    layer, parts = net.mixins["adaln_layer"], iter(())
+    process_lr, model_forward = layer.process_lr, net.model_forward
+
+    def processed(low):
+        nonlocal parts
+        found = process_lr(low)
+        columns = low.shape[-1] // (layer.lr_block_size * layer.lr_patch_size)
+        squares = found.unflatten(0, (-1, block_batch, columns // block_batch, block_batch)).transpose(1, 2)
+        parts = iter(squares.flatten(2, 3).flatten(0, 1))
+        return found
+
+    layer.process_lr = processed
+    net.model_forward = lambda *args, **kwargs: model_forward(*args, lr_imgs=next(parts), **kwargs)
 
 
 @contextmanager
