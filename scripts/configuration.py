@@ -72,10 +72,9 @@ def merged_config(args):
                 raise UserError(f"{flag(name)} {value}: {config.engine.target} takes none; leave it out")
             config.engine.params[name] = str(value.resolve())
     config = with_overrides(config, args.overrides)
-    for key in sorted(OmegaConf.missing_keys(config)):
-        name = key.rpartition(".")[2]
-        remedy = f"give {flag(name)}, {PATHS[name]}" if name in PATHS else f"give {key}=VALUE"
-        raise UserError(f"{key} is missing: {remedy}")
+    if missing := [key.rpartition(".")[2] for key in sorted(OmegaConf.missing_keys(config), reverse=True)]:
+        remedies = [f"{flag(name)}, {PATHS[name]}" if name in PATHS else f"a value for {name}" for name in missing]
+        raise UserError(f"{config.engine.target} lacks {', '.join(missing)}; give {'; and '.join(remedies)}")
     return config
 
 
