@@ -49,7 +49,7 @@ class InfDitEngine(Enlarger):
             raise UserError(f"engine.params.factor={factor}: this model enlarges 2 or 4 times")
         self.device, self.dtype, self.factor = device, dtype, factor
         self.inference_type, self.block_batch = inference_type, block_batch
-        with attention(device):
+        with attention(device, dtype):
             host = imported(infdit_root, "dit.model", "--infdit-root", "THUDM/Inf-DiT")
         args = host_arguments(host.DiffusionEngine, flags, dtype)
         self.sr_scale, self.block = args.sr_scale, args.image_block_size
@@ -167,9 +167,9 @@ def hand_on_low_resolution(net, block_batch):
 
 
 @contextmanager
-def attention(device):
-    """Where flash_attn is not to be had, something of its name to import, which leaves attention to torch."""
-    if device != "cpu" and flash_attn_is_there():
+def attention(device, dtype=torch.float32):
+    """Where flash_attn is not to be had (it knows half types on GPUs), something of its name that leaves the work to torch."""
+    if device != "cpu" and dtype != torch.float32 and flash_attn_is_there():
         yield
         return
     module, before = ModuleType("flash_attn"), sys.modules.get("flash_attn")
