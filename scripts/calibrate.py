@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from command import Parser, exit_code
+from configuration import add_model_options, merged_config
 from pictures import UserError, find_pictures, read_picture
-from sample import build, merged_config
+from sample import build
 
 from taylorseer_guider import calibrate, tiny
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
@@ -36,8 +37,7 @@ def parse(argv):
     add("--walks", type=int, default=60, help="plans that a quarter of the crops try with real calls, for each budget")
     add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
     add("--seed", type=int, default=0)
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    add_model_options(add)
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     parser.set_defaults(guider="taylorseer", interval=None, max_order=None)
     return parser.parse_intermixed_args(argv)
@@ -106,7 +106,7 @@ def run(args):
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
     calibration = calibrate(
         make_sampler(), engine.denoiser, runs, calls=args.calls, history=args.history, low=args.low, substeps=args.substeps,
-        walks=args.walks, peak=getattr(engine, "peak", 2.0), seed=args.seed, folder=args.folder,
+        walks=args.walks, peak=engine.peak, seed=args.seed, folder=args.folder,
     )  # fmt: skip
     calibration.save(args.out)
     smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))

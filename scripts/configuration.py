@@ -15,6 +15,25 @@ from taylorseer_guider.standalone.config import instantiate_from_config
 ROOT = Path(__file__).resolve().parents[1]
 OURS = "taylorseer_guider.TaylorSeerGuider"
 GUIDERS = {"taylorseer": OURS, "vanilla": "VanillaCFG", "identity": "IdentityGuider"}
+PATHS = {  # flags that name what an engine is built from: its parameters of the same name
+    "infdit_root": "a checkout of Inf-DiT (git clone https://github.com/THUDM/Inf-DiT)",
+    "network": "Inf-DiT's checkpoint (mp_rank_00_model_states.pt; the checkout's README links it)",
+    "sgm_root": "a checkout of sgm (git clone https://github.com/Stability-AI/generative-models)",
+    "ckpt": "an sgm model's weights (.safetensors or .ckpt)",
+}
+
+
+def add_model_options(add):
+    """The options of every script that builds an engine; ``add`` is a parser's."""
+    for name, meaning in PATHS.items():
+        add(flag(name), type=Path, metavar="PATH", help=meaning)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", choices=dtypes, default="auto", help="auto: on a GPU the model's own, else float32")
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
 
 
 def merged_config(args):
@@ -45,9 +64,18 @@ def merged_config(args):
         value = getattr(args, name)
         if value is not None:
             if name != "scale" and guider.target != OURS:
-                raise UserError(f"--{name.replace('_', '-')} {value}: only the guider taylorseer takes it")
+                raise UserError(f"{flag(name)} {value}: only the guider taylorseer takes it")
             guider.params[name] = value
-    return with_overrides(config, args.overrides)
+    for name in PATHS:
+        if (value := getattr(args, name)) is not None:
+            if name not in (config.engine.get("params") or {}).keys():  # `in` alone would miss those that are ???
+                raise UserError(f"{flag(name)} {value}: {config.engine.target} takes none; leave it out")
+            config.engine.params[name] = str(value.resolve())
+    config = with_overrides(config, args.overrides)
+    if missing := [key.rpartition(".")[2] for key in sorted(OmegaConf.missing_keys(config), reverse=True)]:
+        remedies = [f"{flag(name)}, {PATHS[name]}" if name in PATHS else f"a value for {name}" for name in missing]
+        raise UserError(f"{config.engine.target} lacks {', '.join(missing)}; give {'; and '.join(remedies)}")
+    return config
 
 
 def load(path):

@@ -2,7 +2,6 @@
 
 from math import isfinite
 
-import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from taylorseer_guider import tiny
@@ -40,14 +39,11 @@ def measure(run, full, engine, small, original):
 
 def sheet_panels(run, full, engine, small, original, figures):
     """The contact sheet's panels: what went in, what came out, and how they differ."""
-    enlarged = engine.enlarged(small)
-    pixels = torch.nn.functional.interpolate(small, size=enlarged.shape[-2:], mode="nearest")
-
     def seen(name, key):
         values = figures.get("to_original", {}).get(key)
         return f"{name}\n{shown(values)} to the original" if values else name
 
-    panels = {f"low resolution, {small.shape[-1]} x {small.shape[-2]}": pixels, seen("bicubic", "bicubic"): enlarged}
+    panels = {seen(name, name): panel for name, panel in engine.shown(small).items()}
     if full is not None:
         panels[seen(f"full run, {full.calls} calls, {full.seconds:.0f} s", "full_run")] = full.picture
     panels[seen(f"{run.calls} calls, {run.forecasts} forecasts, {run.seconds:.0f} s", "run")] = run.picture

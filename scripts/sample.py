@@ -11,16 +11,15 @@ from time import perf_counter
 
 import torch
 from command import Parser, exit_code
-from configuration import GUIDERS, merged_config, run_name
+from configuration import GUIDERS, add_model_options, merged_config, run_name
 from figures import measure, sheet_panels, summary
 from omegaconf import OmegaConf
-from pictures import UserError, contact_sheet, find_pictures, read_picture, write_picture, write_text
+from pictures import UserError, contact_sheet, write_picture, write_text
 from tqdm import tqdm
 
 from taylorseer_guider import TaylorSeerGuider, tiny
-from taylorseer_guider.standalone.config import instantiate_from_config
-from taylorseer_guider.tiny.photographs import HELD_OUT, photograph
-
+from taylorseer_guider.standalone.config import get_obj_from_str, instantiate_from_config
+from taylorseer_guider.tiny.photographs import HELD_OUT
 
 
 def parse(argv):
@@ -37,8 +36,7 @@ def parse(argv):
     add("--interval", type=int, help="call the denoiser at every N-th node")
     add("--max-order", type=int, help="order of the forecast")
     add("--seeds", "--seed", nargs="+", default=[0], metavar="SEED", help="one picture for each")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    add_model_options(add)
     add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
     add("--overwrite", action="store_true", help="make pictures again that are already there")
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
@@ -91,25 +89,6 @@ def sample(engine, sampler, small, seed, label):
     return Run(picture, calls, report["forecasts"] if ours else 0, seconds, report)
 
 
-def inputs(args, factor):
-    """Yield (name, small picture (1, 3, h, w) in [-1, 1], original or None)."""
-    if args.input_path is None:
-        sources = {args.photograph: lambda: photograph(args.photograph)}
-    else:
-        sources = {name: (lambda file=file: read_picture(file)) for name, file in find_pictures(args.input_path).items()}
-    for name, read in sources.items():
-        image = tiny.from_uint8(read().copy())[None]
-        if args.input_path is not None and not args.shrink_first:
-            yield name, tiny.from_uint8(tiny.to_uint8(image)), None
-            continue
-        height, width = (n // factor * factor for n in image.shape[-2:])
-        if not height or not width:
-            size = f"{image.shape[-1]}x{image.shape[-2]}"
-            raise UserError(f"{name}: {size} pixels cannot be shrunk {factor} times; leave out --shrink-first")
-        original = image[..., :height, :width]
-        yield name, tiny.shrink(original, factor), original
-
-
 def build(config, args):
     """The engine and a function that gives a fresh sampler, by default with the config's guider."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
@@ -117,11 +96,12 @@ def build(config, args):
         raise UserError("--device cuda: this machine has no CUDA device; use --device cpu")
     if fixed := {"device", "dtype"} & (config.engine.get("params") or {}).keys():
         raise UserError(f"engine.params.{fixed.pop()}: leave it out of the config; --device and --dtype set both")
-    engine_params = {"device": device, "dtype": getattr(torch, args.dtype)}
-    plain = OmegaConf.to_container(config, resolve=True)
-    params = {**(plain["engine"].get("params") or {}), **engine_params}
+    plain = OmegaConf.to_container(config.engine, resolve=True)
     with building("engine"):
-        engine = instantiate_from_config({**plain["engine"], "params": params})
+        if args.dtype == "auto":
+            args.dtype = get_obj_from_str(plain["target"]).on_cuda if device == "cuda" else "float32"
+        params = {**(plain.get("params") or {}), "device": device, "dtype": getattr(torch, args.dtype)}
+        engine = instantiate_from_config({**plain, "params": params})
 
     def make_sampler(**guider_params):
         made = OmegaConf.to_container(config.sampler_config, resolve=True)
@@ -168,7 +148,7 @@ def make_one(args, engine, make_sampler, name, small, original, seed, run):
     full = sample(engine, make_sampler(use_cache=False), small, seed, f"{name}, full run") if compare else None
     made = sample(engine, sampler, small, seed, name)
     figures = measure(made, full, engine, small, original)
-    stem = f"{name}_x{engine.factor}_{run}_seed{seed}"
+    stem = f"{name}_{run}_seed{seed}"
     panels = sheet_panels(made, full, engine, small, original, figures)
     write_picture(args.out_dir / f"{stem}_sheet.png", contact_sheet(panels))
     if full is not None:
@@ -189,9 +169,9 @@ def sample_all(args):
         raise UserError(f"--out-dir {args.out_dir}: cannot be written ({error.strerror}); choose another") from None
     report_path, sheet = args.out_dir / "report.json", None
     figures = load_report(report_path)
-    for name, small, original in inputs(args, engine.factor):
+    for name, small, original in engine.inputs(args):
         for seed in args.seeds:
-            key = f"{name}_x{engine.factor}_{run}_seed{seed}.png"
+            key = f"{name}_{run}_seed{seed}.png"
             if (args.out_dir / key).exists() and not args.overwrite:
                 print(f"{key}: there already, skipped (--overwrite makes it again)")
                 sheet = args.out_dir / key.replace(".png", "_sheet.png")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-NEVER_CALLED = ("k_diffusion", "kornia", "open_clip", "requests", "torchvision", "transformers")
+NEVER_CALLED = ("k_diffusion", "kornia", "kornia_rs", "open_clip", "requests", "torchvision", "transformers")
 LOOKS_FOR_THEM = ("torchmetrics", "pytorch_lightning")  # must have looked before a stand-in is there to be found
 
 

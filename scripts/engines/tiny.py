@@ -1,15 +1,16 @@
-"""What sample.py needs of a model: a denoiser, and the way from a small picture to a sampler's arguments and back."""
+"""The embedded super-resolution model."""
 
 from pathlib import Path
 
 import torch
+from engines.inputs import Enlarger
 from pictures import UserError
 from safetensors import SafetensorError
 
 from taylorseer_guider import tiny
 
 
-class TinyEngine:
+class TinyEngine(Enlarger):
     """The embedded model. ``factor`` times larger, any height and width."""
 
     factor = tiny.FACTOR
