@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from taylorseer_guider.calibration import Calibration
-from taylorseer_guider.calibration.answer import answer, pooled, spread
+from taylorseer_guider.calibration.answer import add_spread, answer, pooled, spread
 from taylorseer_guider.calibration.file import Budget, Fitted, Row
 from taylorseer_guider.calibration.search import anneal, initial_plan, neighbours
 from taylorseer_guider.calibration.solve import gram, ridge, solve
@@ -212,3 +212,12 @@ def test_a_first_plan_has_as_many_calls_as_were_asked_for(calls):
     sigmas = [*((first + (last - first) * i / 19) ** 7 for i in range(20)), 0.0]
     plan = initial_plan(sigmas, calls)
     assert len(plan) == calls and plan[0] == 0 and list(plan) == sorted(set(plan)) and plan[-1] < 20
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 10), (3, 4), (4, 3), (2, 2), (17, 4)])
+def test_spreading_in_place_is_adding_the_spread_means(size):
+    total = torch.randn(2, 3, *size, dtype=torch.float64)
+    low = pooled(torch.randn(2, 3, *size, dtype=torch.float64))
+    expected = total + spread(low, total.shape)
+    add_spread(total, low)
+    assert torch.equal(total, expected)
