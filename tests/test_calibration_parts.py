@@ -10,7 +10,8 @@ import yaml
 from taylorseer_guider.calibration import Calibration
 from taylorseer_guider.calibration.answer import add_spread, answer, pooled, spread
 from taylorseer_guider.calibration.file import Budget, Fitted, Row
-from taylorseer_guider.calibration.search import anneal, initial_plan, neighbours
+from taylorseer_guider.calibration.progress import Notes
+from taylorseer_guider.calibration.search import anneal, grown, initial_plan, neighbours
 from taylorseer_guider.calibration.solve import gram, ridge, solve
 from taylorseer_guider.calibration.stepping import Walker, calls_at, stops
 from taylorseer_guider.calibration.store import Store
@@ -221,3 +222,21 @@ def test_spreading_in_place_is_adding_the_spread_means(size):
     expected = total + spread(low, total.shape)
     add_spread(total, low)
     assert torch.equal(total, expected)
+
+
+def test_notes_know_the_plans_of_their_own_options_and_length(tmp_path):
+    job = {"sampler": "Heun"}
+    Notes(tmp_path, job, {"history": 4}).put((0, 3, 11), 41.5)
+    Notes(tmp_path, job, {"history": 2}).put((0, 3, 12), 40.0)
+    again = Notes(tmp_path, job, {"history": 4})
+    again.put((0, 7), 30.0)
+    assert again.known(3) == {(0, 3, 11): 41.5} and again.known(2) == {(0, 7): 30.0} and again.known(4) == {}
+    with pytest.raises(ValueError, match="another calibration"):
+        Notes(tmp_path, {"sampler": "Euler"}, {"history": 4})
+
+
+def test_a_grown_plan_keeps_its_nodes_and_the_best_come_first():
+    best = grown((0, 4, 9), calls=5, count=12, guess=lambda plan: sum(abs(node - 6) for node in plan), keep=3)
+    assert best[0] == (0, 4, 5, 6, 9) or best[0] == (0, 4, 6, 7, 9)
+    assert len(best) == 3 and all({0, 4, 9} < set(plan) and len(plan) == 5 for plan in best)
+    assert len(grown((0,), calls=6, count=12, guess=sum, keep=1)[0]) == 6

@@ -119,17 +119,13 @@ def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
     bar.say(f"{calls} calls: search on recordings")
     replay = Replay(*trace, problem.branches, problem.history)
     few = replace(problem, probes=problem.probes[: _few(problem.probes)])
-    tried = {}
+    tried = notes.known(calls)
+    bar.tick(calls * len(few.probes) * min(len(tried), walks))
 
     def walked(nodes):
         if nodes not in tried:
-            bar.say(f"{calls} calls: plan {len(tried) + 1}/{walks}, best {max(tried.values(), default=float('nan')):.1f} dB")
-            known = notes.get(nodes)
-            if known is None:
-                known = notes.put(nodes, fit(few, nodes).db)
-            else:
-                bar.tick(calls * len(few.probes))
-            tried[nodes] = known
+            bar.say(f"{calls} calls: plan {len(tried) + 1}, best {max(tried.values(), default=float('nan')):.1f} dB")
+            tried[nodes] = notes.put(nodes, fit(few, nodes).db)
 
     for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 4):
         walked(nodes)

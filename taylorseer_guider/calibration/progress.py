@@ -64,9 +64,14 @@ class Notes:
         self._job = job
         self._write()
 
-    def get(self, nodes):
-        """dB of a plan, or None."""
-        return self._found.get(self._key(nodes))
+    def known(self, count):
+        """{plan: dB} of those with ``count`` nodes: what an interrupted or shorter search has found counts in the next."""
+        start, found = self._key(()), {}
+        for key, db in self._found.items():
+            plan = tuple(map(int, key.removeprefix(start).split())) if key.startswith(start) else ()
+            if len(plan) == count:
+                found[plan] = db
+        return found
 
     def put(self, nodes, db):
         self._found[self._key(nodes)] = db
