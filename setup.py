@@ -21,7 +21,7 @@ setup(
         "bench": bench,  # what benchmark.py compares with, in the versions that it was run with; each of them may be missing
         "demo": demo,
         "train": train,
-        "test": [*train, "hypothesis", "pytest"],
+        "test": [*train, "hypothesis", "matplotlib", "pytest"],
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
     package_dir={"taylorseer_guider.configs": "configs"},
