@@ -1,14 +1,13 @@
 """Every line of the comparison: a label, a family, a budget of calls and how to sample a workload with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from taylorseer_guider import Calibration, calibrate
-from taylorseer_guider.settings import Settings
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 from . import fitted, forecasts, solvers
@@ -86,7 +85,8 @@ def methods(budgets, fit):
     steps, no_package = solvers.available()
     foretold, none_either = forecasts.available()
     made = [method for budget in budgets for method in _ours(budget, fit)]
-    made += _adaptive()
+    for tolerance in TOLERANCES:
+        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"tolerance": tolerance})))
     for budget in budgets:
         for name, solve in steps.items():
             count = (budget + 1) // 2 if name == "Heun" else budget
@@ -106,16 +106,9 @@ def _ours(budget, fit):
     even = {"activate": evenly(budget, NODES)}
     yield Method("TaylorSeerGuider", OURS, budget, partial(host, options=even))
     yield Method("TaylorSeerGuider, eps 2", OURS, budget, partial(host, options={**even, **EPS}))
-    if fit.calibration and budget in Calibration.load(fit.calibration).budgets:
+    if fit.calibration and budget in fit.plans:
         options = {"calibration": str(fit.calibration), "calls": budget}
         yield Method("TaylorSeerGuider, calibrated", OURS, budget, partial(host, options=options))
-
-
-def _adaptive():
-    """Nothing where this version of the guider does not know ``tolerance``."""
-    if "tolerance" in {known.name for known in fields(Settings)}:
-        for tolerance in TOLERANCES:
-            yield Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"tolerance": tolerance}))
 
 
 def _forecasts(budget, foretold, fit):

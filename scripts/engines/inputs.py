@@ -1,5 +1,6 @@
 """The pictures that a command names, and what engines that enlarge them have in common."""
 
+import torch
 from pictures import UserError, find_pictures, read_picture
 from torch.nn.functional import interpolate
 
@@ -16,7 +17,17 @@ def sources(args):
         yield name, tiny.from_uint8(read_picture(file).copy())[None]
 
 
-class Enlarger:
+class Engine:
+    """An engine whose sampler takes ``x`` and ``cond``."""
+
+    def warm_up(self, small):
+        """One call that nobody times: the first one allocates, and on a GPU chooses kernels."""
+        run = self.arguments(small, seed=0)
+        with torch.inference_mode():
+            self.denoiser(run["x"], run["x"].new_ones(len(run["x"])), run["cond"])
+
+
+class Enlarger(Engine):
     """An engine that makes pictures ``factor`` times larger."""
 
     on_cuda = "float32"

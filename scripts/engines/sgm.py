@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from engines.checkouts import first_line, imported, lacking, load_weights, offline, read_weights
-from engines.inputs import sources
+from engines.inputs import Engine, sources
 from omegaconf import OmegaConf
 from pictures import UserError
 from torch.nn.functional import interpolate
@@ -17,7 +17,7 @@ REPLACED = ("sampler_config", "ckpt_path", "loss_fn_config")  # of the host's mo
 DOWNSCALING = 8  # of the first stage of the video models
 
 
-class SgmEngine:
+class SgmEngine(Engine):
     """``sgm.models.diffusion.DiffusionEngine`` of a checkout, from its YAML ``model``.
 
     ``shape`` (N, C, H, W) is that of what is sampled. ``batch`` holds what the conditioner is asked for, by input key: a list
@@ -94,12 +94,6 @@ class SgmEngine:
 
     def each_frame(self, key, value):
         return value.repeat_interleave(self.shape[0], dim=0) if key in ("crossattn", "concat") else value
-
-    def warm_up(self, small):
-        """One call that nobody times: the first one allocates, and on a GPU chooses kernels."""
-        run = self.arguments(small, seed=0)
-        with torch.inference_mode():
-            self.denoiser(run["x"], run["x"].new_ones(len(run["x"])), run["cond"])
 
     @torch.no_grad()
     def picture(self, x, small):

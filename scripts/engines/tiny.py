@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from engines.checkouts import first_line
 from engines.inputs import Enlarger
 from pictures import UserError
 from safetensors import SafetensorError
@@ -23,8 +24,7 @@ class TinyEngine(Enlarger):
         try:
             self.denoiser = tiny.load_denoiser(weights, device, dtype)
         except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"engine.params.weights={weights}: not weights of this model ({reason})") from None
+            raise UserError(f"engine.params.weights={weights}: not weights of this model ({first_line(error)})") from None
         self.device, self.dtype = device, dtype
 
     def enlarged(self, small):
@@ -38,12 +38,6 @@ class TinyEngine(Enlarger):
         concat = enlarged.to(self.device, self.dtype)
         uc = {"concat": torch.zeros_like(concat)}
         return {"x": noise.to(self.device, self.dtype), "cond": {"concat": concat}, "uc": uc}
-
-    def warm_up(self, small):
-        """One call that nobody times: the first one allocates, and on a GPU chooses kernels."""
-        arguments = self.arguments(small, seed=0)
-        with torch.inference_mode():
-            self.denoiser(arguments["x"], arguments["x"].new_ones(1), arguments["cond"])
 
     def picture(self, x, small):
         """What a sampled ``x`` stands for: (1, 3, 4h, 4w) in [-1, 1], float32 on the CPU."""
