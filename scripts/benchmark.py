@@ -27,6 +27,7 @@ from taylorseer_guider import Calibration
 BUDGETS = (5, 6, 7, 8, 10, 13, 20)
 SHOWN = (5, 8)  # budgets of the contact sheet, and of all sizes but the first
 CALIBRATIONS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("tiny_calibration*.yaml"))
+PRICED = ((4, 3, 256, 256), (1, 3, 2048, 2048))  # what a forecast is timed on
 PACKAGES = ("torch", "diffusers", "k-diffusion", "hicache-pp", "cache-dit")
 
 
@@ -104,7 +105,7 @@ def compare(args):
             results.content["bfloat16"] += bfloat16_floor(embedded(*batch), low, calibration)
             results.save()
     one = next((path for path in args.calibrations if holds(path)), None)
-    results.content["forecast_cost"] = forecast_cost(one)
+    results.content["forecast_cost"] = [row for shape in PRICED for row in forecast_cost(one, shape)]
     results.save()
     print(report(results.content))
     print(f"figures: {args.out_dir / 'results.json'}; plots: pareto.png and sheet.png beside it")

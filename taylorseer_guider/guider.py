@@ -56,7 +56,8 @@ class TaylorSeerGuider(shim.Skipping):
     step_threshold   also call where sigma is further than this from the newest call
     tolerance        forecast where the error to expect, as a share of the output, is at most this; wins over interval
     max_skip         with tolerance: most nodes in a row to forecast
-    repeat_visits    a second visit at a sigma already called (Heun): ``reuse`` that output, or ``compute`` again
+    repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
+                     forecast the first and call ``later``, at the corrected x, or ``compute`` both
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
     basis            newton (divided differences) or taylor (the paper's truncated series)
     quantity         forecast the ``denoised`` output, or ``eps`` = (x - denoised) / sigma

@@ -10,7 +10,7 @@ import torch
 
 from .forecast import BASES, COORDINATES
 
-REPEATS = ("reuse", "compute")
+REPEATS = ("reuse", "later", "compute")
 QUANTITIES = ("denoised", "eps")
 
 

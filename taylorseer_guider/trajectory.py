@@ -102,11 +102,17 @@ class Trajectory:
             return CALL, "unknown sigma"
         if not self.history:
             return CALL, "no history"
-        if held is not None and self.settings.repeat_visits == "reuse":
+        if held is not None and self.settings.repeat_visits != "compute":
             return FORECAST, "repeated"
+        if self.settings.repeat_visits == "later" and self._comes_again(node):
+            return FORECAST, "called later"
         if self.plan[node]:
             return CALL, "planned"
         return (FORECAST, "skipped") if self.errors is None else self._adapt(sigma, node)
+
+    def _comes_again(self, node):
+        """Whether this visit looks ahead to ``node``, as Heun's corrector does: the next step begins there, at a better x."""
+        return self.step is not None and node > self.step
 
     def _adapt(self, sigma, node):
         """Forecast where the error to expect is within ``tolerance``, but not more than ``max_skip`` nodes in a row."""

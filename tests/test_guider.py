@@ -96,6 +96,34 @@ def test_scale_1_gives_vanilla_cfgs_result_from_one_branch():
     assert isinstance(built.guider, IdentityGuider)
 
 
+def test_later_calls_at_the_second_visit_of_a_node_where_x_is_corrected():
+    problem = GaussianMixture()
+    _, built = sample("HeunEDMSampler", problem, interval=2, repeat_visits="later")
+    report = built.guider.report
+    assert problem.calls == report.calls == 10
+    assert all(visit.step == visit.node for visit in report.visits if visit.action == "call")
+    assert [visit.reason for visit in report.visits[:6]] == [
+        "no history", "called later", "skipped", "called later", "planned", "called later",
+    ]  # fmt: skip
+
+
+def test_later_at_every_node_is_nearer_to_the_exact_solution_than_the_full_run_and_costs_half():
+    problem = GaussianMixture()
+    exact, _ = sample("HeunEDMSampler", problem, VANILLA, num_steps=400, scale=1.5)
+    full, _ = sample("HeunEDMSampler", problem, VANILLA, scale=1.5)
+    eps = {"quantity": "eps", "max_order": 2, "interval": 1, "scale": 1.5}
+    later, built = sample("HeunEDMSampler", problem, repeat_visits="later", **eps)
+    reuse, _ = sample("HeunEDMSampler", problem, **eps)
+    assert built.guider.report.calls == 20
+    assert (later - exact).norm() < (full - exact).norm() < (reuse - exact).norm()
+
+
+def test_later_is_the_plain_sampler_where_no_visit_looks_ahead():
+    plain, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2)
+    later, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2, repeat_visits="later")
+    assert torch.equal(plain, later)
+
+
 @pytest.mark.parametrize("options", [{}, {"quantity": "eps"}, {"repeat_visits": "compute", "interval": 2}])
 def test_nothing_leaks_between_runs_sizes_and_batches(options):
     problem, wide = GaussianMixture(), GaussianMixture(shape=(3, 4, 6))

@@ -96,7 +96,7 @@ def bfloat16_floor(single, low, calibration, budget=8):
 
 
 @torch.no_grad()
-def forecast_cost(calibration=None, shape=(4, 3, 256, 256), repeats=3):
+def forecast_cost(calibration, shape, repeats=3):
     """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
 
     The visit's time is the report's: weights, weighted sum and bookkeeping, the median over a run on a ``shape`` batch with a

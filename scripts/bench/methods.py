@@ -17,6 +17,7 @@ from .workloads import EDM, NODES, own_guider, schedule, training
 OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
 EPS = {"quantity": "eps", "max_order": 2}  # what ranks first on deterministic samplers
+LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
 ON_PLAN = ("Euler", "DPM++2M", "DPM++3M", "UniPC3", "iPNDM4", "LMS4")
 TOLERANCES = (0.8, 0.4, 0.2, 0.1, 0.05)  # of our own adaptive guider
 AGREEMENTS = (0.2, 1.0)  # of FSampler's two orders
@@ -106,6 +107,7 @@ def _ours(budget, fit):
     even = {"activate": evenly(budget, NODES)}
     yield Method("TaylorSeerGuider", OURS, budget, partial(host, options=even))
     yield Method("TaylorSeerGuider, eps 2", OURS, budget, partial(host, options={**even, **EPS}))
+    yield Method("TaylorSeerGuider, eps 2, later", OURS, budget, partial(host, options={**even, **LATER}))
     if fit.calibration and budget in fit.plans:
         options = {"calibration": str(fit.calibration), "calls": budget}
         yield Method("TaylorSeerGuider, calibrated", OURS, budget, partial(host, options=options))

@@ -11,7 +11,9 @@ from .methods import OURS
 from .tables import best, mean
 from .workloads import FULL_CALLS
 
-OUR_COLOURS = {"": "tab:blue", ", eps 2": "deepskyblue", ", adaptive": "tab:green", ", calibrated": "tab:red"}
+OUR_COLOURS = {
+    "": "tab:blue", ", eps 2": "deepskyblue", ", eps 2, later": "tab:purple", ", adaptive": "tab:green", ", calibrated": "tab:red",
+}  # fmt: skip
 STYLES = {"fewer steps": "-", "our nodes": "--", "forecasts": "-.", "forecasts, our plan": ":"}
 
 

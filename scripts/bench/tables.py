@@ -88,8 +88,9 @@ def floor_table(rows):
 
 
 def forecast_table(rows):
-    lines = [f"one forecast visit against one fused pass (weights @ stacked) over what it reads, tensors of {rows[0]['shape']}"]
+    lines = [f"one forecast visit against one fused pass (weights @ stacked) over what it reads"]
     for row in rows:
         figures = f"visit {row['visit_ms']:.2f} ms, pass {row['pass_ms']:.2f} ms, ratio {row['ratio']:.2f}"
-        lines.append(f"{row['label']:<22} reads {row['reads']}: {figures}")
+        shape = "x".join(map(str, row["shape"]))
+        lines.append(f"{shape:<12} {row['label']:<20} reads {row['reads']}: {figures}")
     return "\n".join(lines)
