@@ -27,10 +27,10 @@ def parse(argv):
     add("--calls", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets of denoiser calls")
     add("--scale", type=float, help="guidance scale, which the calibration is then for")
     add("--num-steps", type=int, help="steps of the schedule")
-    add("--samples", type=int, default=16, help="crops to fit on")
-    add("--crop", type=int, default=48, help="their height and width")
+    add("--samples", type=int, default=12, help="crops to fit on")
+    add("--crop", type=int, nargs="+", default=[48, 48, 96], help="their heights and widths, in turn")
     add("--check", type=int, default=4, help="crops to measure on, of pictures that the fit has not seen")
-    add("--check-crop", type=int, default=96, help="their height and width")
+    add("--check-crop", type=int, nargs="+", default=[96], help="their height and width")
     add("--history", type=int, default=4, help="outputs that an answer may weigh")
     add("--low", action=argparse.BooleanOptionalAction, default=True, help="weigh 4x4 means, too")
     add("--substeps", type=int, default=4, help="Heun steps of the reference in each step")
@@ -51,13 +51,13 @@ def pictures(args):
     return [image for i, image in enumerate(found) if i % 5 != 4], found[4::5] or found
 
 
-def crops(images, count, size, factor, rng):
-    """``count`` crops, taken from the images in turn and shrunk: (1, 3, size / factor, size / factor) each."""
-    size -= size % factor
-    large = [image for image in images if min(image.shape[:2]) >= size]
-    if not size or not large:
-        raise UserError(f"no picture is {size} pixels high and wide; give a smaller --crop or --check-crop, or larger pictures")
+def crops(images, count, sizes, factor, rng):
+    """``count`` crops of ``sizes`` in turn, taken from the images in turn and shrunk: (1, 3, size / factor, size / factor) each."""
     for n in range(count):
+        size = sizes[n % len(sizes)] // factor * factor
+        large = [image for image in images if min(image.shape[:2]) >= size]
+        if not size or not large:
+            raise UserError(f"no picture is {size} pixels high and wide; give a smaller --crop or --check-crop, or larger pictures")
         image = large[n % len(large)]
         top, left = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
         yield tiny.shrink(tiny.from_uint8(image[top : top + size, left : left + size].copy())[None], factor)

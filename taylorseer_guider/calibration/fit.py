@@ -17,7 +17,7 @@ from .stepping import method_of
 from .store import Store
 from .walk import Problem, fit
 
-FINALISTS = 3  # plans of each budget that are walked with every run
+FINALISTS = 4  # plans of each budget that are walked with every run
 
 
 def calibrate(
