@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from figures import sharpness
 from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
@@ -21,6 +22,7 @@ from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
 SCALES = (1.0, 0.8, 0.65, 0.5)  # each photograph is also seen reduced: other sizes of the same things, less camera blur
+CRISPEST = 16.0  # more detail than that is line art
 
 
 def pyramid(image, crop):
@@ -35,14 +37,24 @@ def pyramid(image, crop):
     return pairs
 
 
-class Crops(Dataset):
-    """``length`` random crops. Item i of an epoch depends on (seed, epoch, i) alone, so a resumed run sees the same."""
+def detail(sharp, bicubic):
+    """Gradient energy of a photograph over its bicubic copy's: about 5 where it is soft, 10 and more where it is crisp."""
+    sharp, bicubic = (from_uint8(image[None]) for image in (sharp, bicubic))
+    return min(sharpness(sharp) / max(sharpness(bicubic), 1e-6), CRISPEST)
 
-    def __init__(self, photographs, length, crop, seed, epoch=0):
+
+class Crops(Dataset):
+    """``length`` random crops. Item i of an epoch depends on (seed, epoch, i) alone, so a resumed run sees the same.
+
+    A copy of a photograph is drawn by its size, times its ``detail`` to the power ``crispness``.
+    """
+
+    def __init__(self, photographs, length, crop, seed, epoch=0, crispness=0.0):
         self.pairs = [pair for image in photographs for pair in pyramid(image, crop)]
         self.length, self.crop, self.seed, self.epoch = length, crop, seed, epoch
         areas = np.array([sharp.shape[0] * sharp.shape[1] for sharp, _ in self.pairs], dtype=float)
-        self.shares = areas**0.75 / (areas**0.75).sum()
+        shares = areas**0.75 * np.array([detail(*pair) for pair in self.pairs]) ** crispness
+        self.shares = shares / shares.sum()
 
     def __len__(self):
         return self.length
@@ -70,11 +82,11 @@ def warm_cosine(step, steps, warmup=300):
 class TinyTraining(pl.LightningModule):
     """EDM's denoising loss on the residual, with the conditioning dropped from every tenth sample."""
 
-    def __init__(self, photographs, held_out, steps, epoch, batch_size, crop, learning_rate, seed):
+    def __init__(self, photographs, held_out, steps, epoch, batch_size, crop, learning_rate, seed, crispness=0.0):
         super().__init__()
         self.save_hyperparameters(ignore=["photographs", "held_out"])
         self.network, self.denoiser = build_network(), edm_denoiser()
-        self.train_crops = Crops(photographs, epoch * batch_size, crop, seed)
+        self.train_crops = Crops(photographs, epoch * batch_size, crop, seed, crispness=crispness)
         self.validation_crops = Crops(held_out, 8 * batch_size, crop, seed)
 
     def loss(self, batch, rng):
@@ -144,6 +156,7 @@ def arguments():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 4")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--crispness", type=float, default=0.0, help="above 0: crisp photographs are seen more often, soft ones less")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="bf16-mixed", help="Lightning's name for it")
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="start from these weights, not from fresh ones")
@@ -154,7 +167,7 @@ def arguments():
 def build_module(args):
     """The model and its crops, from the seed."""
     pl.seed_everything(args.seed, verbose=False)
-    names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed")
+    names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed", "crispness")
     module = TinyTraining(
         read_photographs(args.data_dir),
         [photograph(name) for name in HELD_OUT],
