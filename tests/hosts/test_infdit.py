@@ -89,6 +89,13 @@ def test_shipped_configuration(name, guider, dtype):
     RESULTS.append((INFDIT.name, label, COUNTS[name][0], found))
 
 
+def test_later_halves_the_calls_of_the_shipped_sampler():
+    engine = Engine()
+    full = engine.sample(build(IDENTITY))
+    later = ours(IDENTITY, interval=1, repeat_visits="later", quantity="eps", max_order=2)
+    assert error(engine.sample(build(later)), full) < 0.01 and engine.calls == 20
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_one_sampler_makes_images_of_any_size_and_batch(dtype):
     jobs = [(4, 4, 2), (6, 4, 2), (4, 4, 1), (4, 8, 3), (4, 4, 2)]

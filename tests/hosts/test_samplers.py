@@ -1,8 +1,9 @@
 """Every sampler that the sgm family shares, in each code base that is at hand."""
 
 import pytest
+import torch
 from families import COGVIEW, FAMILIES, IMAGINAIRY, SGM, SUPIR, loaded
-from runs import Mixture, build, compare, run
+from runs import Mixture, build, compare, error, guided_by, own_guider, run
 
 CHURN = {"s_churn": 8.0}  # a factor of 1.4 on sigma, more than the distance to the node before
 CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 and 3 of 20 steps
@@ -46,3 +47,17 @@ def test_sampler(family, label):
         counts=counts,
         bound=0.3 if label in DETERMINISTIC else 1.0,
     )
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_later_calls_once_at_every_node_and_nowhere_else(family, label):
+    name, params, counts = CASES[label]
+    problem = Mixture()
+    full = run(build(family, name, own_guider(family), **params), problem)
+    sampler = build(family, name, guided_by(family, interval=1, repeat_visits="later", quantity="eps", max_order=2), **params)
+    image = run(sampler, problem)
+    assert problem.calls == sampler.guider.report.calls == 20
+    if counts[0] == 20:
+        assert torch.equal(image, full)
+    elif label == "Heun":
+        assert error(image, full) < 0.01
