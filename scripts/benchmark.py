@@ -125,13 +125,18 @@ def holds(path, calls=8, scale=1.0):
 
 
 def rank(args):
-    rows = []
-    for scale in args.scales:
-        for seed in args.seeds:
-            rows += measure(embedded(scale, args.sizes[0], seed, args.crops), list(option_methods()))[0]
+    """Rank the guider's options on every workload and scale, and over all of them."""
+    rows, todo = [], list(option_methods())
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    write_text(args.out_dir / "options.json", json.dumps(rows, indent=1))
-    print(option_table(rows))
+    for name, scale in [(name, scale) for name in args.workloads for scale in args.scales]:
+        found = []
+        for seed in args.seeds:
+            workload = mixture(scale, seed) if name == "mixture" else embedded(scale, args.sizes[0], seed, args.crops)
+            found += measure(workload, todo)[0]
+        rows += found
+        write_text(args.out_dir / "options.json", json.dumps(rows, indent=1))
+        print(f"{name}, scale {scale:g}\n{option_table(found, most=4)}\n", flush=True)
+    print(f"all\n{option_table(rows)}")
 
 
 def main(argv=None):

@@ -205,5 +205,7 @@ def test_options_are_ranked(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
     few = [method for method in benchmark.option_methods(budgets=(5,)) if "denoised order 1" in method.label]
     monkeypatch.setattr(benchmark, "option_methods", lambda: few)
+    monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
     assert run("--options", "--scales", 1, "--seeds", 0, "--sizes", 16, "--out-dir", tmp_path) == 0
-    assert "<- default" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.count("<- default") == 3 and "mixture, scale 1\n" in shown and "embedded, scale 1\n" in shown
