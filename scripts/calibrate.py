@@ -104,12 +104,12 @@ def run(args):
     rng = np.random.default_rng(args.seed)
     smalls = crops(fit_on, args.samples, args.crop, engine.factor, rng)
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
+    smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
     calibration = calibrate(
         make_sampler(), engine.denoiser, runs, calls=args.calls, history=args.history, low=args.low, substeps=args.substeps,
         walks=args.walks, peak=engine.peak, seed=args.seed, folder=args.folder,
     )  # fmt: skip
     calibration.save(args.out)
-    smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))
     rows = measured(engine, make_sampler, args.out, args.calls, smalls, 1000 + args.seed)
     print(f"{args.out}: fitted on {args.samples} crops; PSNR in dB on {args.check} others")
     print(table(rows, calibration))
