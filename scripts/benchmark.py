@@ -18,7 +18,7 @@ from bench.methods import fit, methods
 from bench.options import option_methods, option_table
 from bench.plots import pareto, sheet
 from bench.tables import report
-from bench.workloads import embedded, mixture
+from bench.workloads import embedded, held_out
 from command import Parser, exit_code
 from pictures import write_text
 
@@ -91,7 +91,7 @@ def compare(args):
         named |= missing.keys()
         for size, seed in batches(args, name):
             first = size == args.sizes[0]
-            workload = mixture(scale, seed) if name == "mixture" else embedded(scale, size, seed, args.crops)
+            workload = held_out(name, scale, size, seed, args.crops)
             chosen = todo if first else [method for method in todo if method.budget in SHOWN]
             rows, pictures = measure(workload, chosen, keep=SHOWN)
             results.content["rows"] += rows
@@ -131,8 +131,7 @@ def rank(args):
     for name, scale in [(name, scale) for name in args.workloads for scale in args.scales]:
         found = []
         for seed in args.seeds:
-            workload = mixture(scale, seed) if name == "mixture" else embedded(scale, args.sizes[0], seed, args.crops)
-            found += measure(workload, todo)[0]
+            found += measure(held_out(name, scale, args.sizes[0], seed, args.crops), todo)[0]
         rows += found
         write_text(args.out_dir / "options.json", json.dumps(rows, indent=1))
         print(f"{name}, scale {scale:g}\n{option_table(found, most=4)}\n", flush=True)

@@ -92,5 +92,5 @@ def forecast_table(rows):
     for row in rows:
         figures = f"visit {row['visit_ms']:.2f} ms, pass {row['pass_ms']:.2f} ms, ratio {row['ratio']:.2f}"
         shape = "x".join(map(str, row["shape"]))
-        lines.append(f"{shape:<12} {row['label']:<20} reads {row['reads']}: {figures}")
+        lines.append(f"{shape:<13} {row['label']:<20} reads {row['reads']}: {figures}")
     return "\n".join(lines)

@@ -123,6 +123,9 @@ def mixture(scale, seed, batch=2):
     return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, {"lean": lean}, {"lean": torch.zeros_like(lean)})
 
 
+def held_out(name, scale, size, seed, crops=1):
+    """The batch that methods are compared on; a mixture has its own size."""
+    return mixture(scale, seed) if name == "mixture" else embedded(scale, size, seed, crops)
 
 
 def training(name, scale, crops=8):
