@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 from bench.measure import bfloat16_floor, forecast_cost, measure
-from bench.methods import fit, methods
+from bench.methods import CALIBRATED, fit, methods
 from bench.options import option_methods, option_table
 from bench.plots import pareto, sheet
 from bench.tables import report
-from bench.workloads import embedded, held_out
+from bench.workloads import CROPS, embedded, held_out
 from command import Parser, exit_code
 from pictures import write_text
 
@@ -56,7 +56,7 @@ class Results:
 
     def __init__(self, folder):
         self.folder, self.shown = folder, []
-        self.content = {"about": about(), "rows": [], "bfloat16": [], "forecast_cost": []}
+        self.content = {"about": about(), "rows": [], "bfloat16": [], "sizes": [], "forecast_cost": []}
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self):
@@ -103,6 +103,9 @@ def compare(args):
             low = embedded(*batch, dtype=torch.bfloat16)
             calibration = fitted.calibration if 8 in fitted.plans else None
             results.content["bfloat16"] += bfloat16_floor(embedded(*batch), low, calibration)
+            for size in args.sizes if len(args.sizes) > 1 else ():
+                calibrated = [method for method in todo if method.label == CALIBRATED and method.budget in SHOWN]
+                results.content["sizes"] += measure(embedded(scale, size, 0, len(CROPS)), calibrated)[0]
             results.save()
     one = next((path for path in args.calibrations if holds(path)), None)
     results.content["forecast_cost"] = [row for shape in PRICED for row in forecast_cost(one, shape)]

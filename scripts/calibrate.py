@@ -35,6 +35,7 @@ def parse(argv):
     add("--low", action=argparse.BooleanOptionalAction, default=True, help="weigh 4x4 means, too")
     add("--substeps", type=int, default=4, help="Heun steps of the reference in each step")
     add("--walks", type=int, default=60, help="plans that a quarter of the crops try with real calls, for each budget")
+    add("--refine", type=int, default=0, help="gradients along which each budget's weights are moved together")
     add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
     add("--seed", type=int, default=0)
     add_model_options(add)
@@ -107,7 +108,7 @@ def run(args):
     smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
     calibration = calibrate(
         make_sampler(), engine.denoiser, runs, calls=args.calls, history=args.history, low=args.low, substeps=args.substeps,
-        walks=args.walks, peak=engine.peak, seed=args.seed, folder=args.folder,
+        walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
     )  # fmt: skip
     calibration.save(args.out)
     rows = measured(engine, make_sampler, args.out, args.calls, smalls, 1000 + args.seed)

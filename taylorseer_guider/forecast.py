@@ -22,6 +22,14 @@ COORDINATES = {
     "asinh": lambda sigma: math.asinh(sigma / SIGMA_DATA),
 }
 
+# What is forecast, other than the denoised output D itself: q = (skip x - D) / out, as sigma -> (skip, out), with x = image +
+# sigma * noise. Holding q lets a forecast follow x: eps wholly, v as far as Gaussian data of unit spread would.
+QUANTITIES = {
+    "denoised": None,
+    "eps": lambda sigma: (1.0, sigma),
+    "v": lambda sigma: (1 / (1 + sigma**2), sigma / math.sqrt(1 + sigma**2)),  # v-prediction, arXiv 2202.00512, appendix D
+}
+
 
 def newton_weights(nodes, u):
     """Weights of Newton's divided-difference polynomial through ``nodes`` (distinct floats), evaluated at ``u``.

@@ -60,7 +60,8 @@ class TaylorSeerGuider(shim.Skipping):
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
     basis            newton (divided differences) or taylor (the paper's truncated series)
-    quantity         forecast the ``denoised`` output, or ``eps`` = (x - denoised) / sigma
+    quantity         forecast the ``denoised`` output, ``eps`` = (x - denoised) / sigma, or ``v`` =
+                     (x / (1 + sigma^2) - denoised) sqrt(1 + sigma^2) / sigma, which is v-prediction's
     calibration      file of plans and weights solved for this model (``calibrate``); wins over all of the above but use_cache
     calls            which of its budgets, where it holds several
     history_dtype, history_device    where and how history is kept; as the outputs are, if left out

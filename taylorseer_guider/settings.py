@@ -8,10 +8,9 @@ from numbers import Integral, Real
 
 import torch
 
-from .forecast import BASES, COORDINATES
+from .forecast import BASES, COORDINATES, QUANTITIES
 
 REPEATS = ("reuse", "later", "compute")
-QUANTITIES = ("denoised", "eps")
 
 
 @dataclass(frozen=True)

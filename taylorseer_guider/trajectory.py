@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .adaptive import ErrorModel, rms
-from .forecast import BASES, COORDINATES, distinct, weighted_sum
+from .forecast import BASES, COORDINATES, QUANTITIES, distinct, weighted_sum
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
 
@@ -16,7 +16,7 @@ NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach 
 
 @dataclass(frozen=True)
 class Output:
-    """What the denoiser gave at one sigma: the guided output or its eps, a copy that nobody else holds or writes."""
+    """What the denoiser gave at one sigma: the guided output or its eps or v, a copy that nobody else holds or writes."""
 
     sigma: float
     step: int | None
@@ -58,6 +58,7 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
+        self._mix = QUANTITIES[settings.quantity]
         self.errors = ErrorModel() if settings.tolerance is not None else None
         self._size = 0.0  # RMS of the newest guided output
         self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
@@ -127,7 +128,7 @@ class Trajectory:
         As dx = (x - D) dlog(sigma), an error of D counts by the distance in log(sigma) over which it stands in for a call.
         """
         order, error = self.errors.best(self._coordinate(sigma))
-        error *= sigma if self.settings.quantity == "eps" else 1.0
+        error *= self._mix(sigma)[1] if self._mix else 1.0
         return order, error / self._size * math.log(self.history[0].sigma / sigma) if self._size else math.inf
 
     def _node(self, key, dtype):
@@ -188,10 +189,12 @@ class Trajectory:
 
     def _kept(self, sigma, x, denoised):
         dtype = self.settings.history_dtype or denoised.dtype
-        if self.settings.quantity == "eps":
+        if self._mix:
             if x.shape != denoised.shape:
-                raise ValueError(f"quantity='eps': x is {tuple(x.shape)}, the output {tuple(denoised.shape)}; use 'denoised'")
-            value = weighted_sum([self._unscale(sigma) / sigma, -1 / sigma], [x, denoised], dtype)
+                shapes = f"x is {tuple(x.shape)}, the output {tuple(denoised.shape)}"
+                raise ValueError(f"quantity={self.settings.quantity!r}: {shapes}; use 'denoised'")
+            skip, out = self._mix(sigma)
+            value = weighted_sum([skip * self._unscale(sigma) / out, -1 / out], [x, denoised], dtype)
         else:
             value = denoised.detach().to(dtype, copy=True)
         return value.to(self.settings.history_device or value.device)
@@ -205,9 +208,10 @@ class Trajectory:
         outputs, weights = self._weights(visit)
         visit.order, visit.weight_sum = len(weights) - 1, sum(map(abs, weights))
         values = [output.value for output in outputs]
-        if self.settings.quantity == "eps":
+        if self._mix:
+            skip, out = self._mix(visit.sigma)
             values = [x.to(values[0].device), *values]
-            weights = [self._unscale(visit.sigma), *(-visit.sigma * weight for weight in weights)]
+            weights = [skip * self._unscale(visit.sigma), *(-out * weight for weight in weights)]
         dtype, device = self._out
         return weighted_sum(weights, values, dtype).to(device)
 

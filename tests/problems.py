@@ -41,6 +41,11 @@ class GaussianMixture:
         return x.to(self.dtype), {"vector": lean.to(self.dtype)}, {"vector": torch.zeros_like(lean).to(self.dtype)}
 
 
+def runs(problem, count=2, batch=100):
+    """Keyword arguments of ``count`` sampler calls on ``problem``, as ``calibrate`` takes them."""
+    return [dict(zip(("x", "cond", "uc"), problem.inputs(batch, seed=n), strict=True)) for n in range(count)]
+
+
 def sampler_config(name, target=OURS, num_steps=20, **params):
     """A standalone sampler's YAML as a dictionary, with a guider of class ``target``."""
     discretization = "taylorseer_guider.standalone.discretization.EDMDiscretization"

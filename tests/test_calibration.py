@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from problems import EXACT, IDENTITY, GaussianMixture, sample, sampler
+from problems import EXACT, IDENTITY, GaussianMixture, runs, sample, sampler
 
 from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.calibration.probe import copied
@@ -14,12 +14,9 @@ SCALE = 2.0
 QUICK = {"substeps": 2, "walks": 4, "progress": False}
 
 
-def runs(problem, count=2, batch=100, first=0):
-    return [dict(zip(("x", "cond", "uc"), problem.inputs(batch, seed=first + n), strict=True)) for n in range(count)]
-
-
 def decibels(x, exact):
-    return 10 * math.log10(4 / float((x.double() - exact.double()).square().mean()))
+    """The mean PSNR of the samples."""
+    return float(10 * torch.log10(4 / (x.double() - exact.double()).square().flatten(1).mean(1)).mean())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import torch
 from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 
 from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
 from taylorseer_guider.trajectory import Trajectory
 
@@ -32,7 +33,7 @@ def test_without_forecasts_it_is_the_hosts_own_guider_bit_for_bit(name, options,
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("interval", [1, 2, 3, 5])
-@pytest.mark.parametrize("quantity", ["denoised", "eps"])
+@pytest.mark.parametrize("quantity", ["denoised", "eps", "v"])
 def test_calls_counted_in_the_denoiser_are_the_plans_and_the_reports(name, interval, quantity):
     problem = GaussianMixture()
     image, built = sample(name, problem, interval=interval, quantity=quantity, warmup=1, tail=0)
@@ -124,7 +125,7 @@ def test_later_is_the_plain_sampler_where_no_visit_looks_ahead():
     assert torch.equal(plain, later)
 
 
-@pytest.mark.parametrize("options", [{}, {"quantity": "eps"}, {"repeat_visits": "compute", "interval": 2}])
+@pytest.mark.parametrize("options", [{}, {"quantity": "eps"}, {"quantity": "v"}, {"repeat_visits": "compute", "interval": 2}])
 def test_nothing_leaks_between_runs_sizes_and_batches(options):
     problem, wide = GaussianMixture(), GaussianMixture(shape=(3, 4, 6))
     built = sampler("HeunEDMSampler", **options)
@@ -133,6 +134,17 @@ def test_nothing_leaks_between_runs_sizes_and_batches(options):
     together = [built(p, *p.inputs(batch, seed)) for p, batch, seed in
                 [(problem, 2, 0), (wide, 2, 1), (problem, 3, 2), (problem, 2, 3)]]  # fmt: skip
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_v_needs_one_call_on_gaussian_data_of_unit_spread(name):
+    def denoiser(x, sigma, cond):
+        return x / (1 + append_dims(sigma, x.ndim) ** 2)
+
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    full = sampler(name, scale=1, **EXACT)(denoiser, x.clone(), {})
+    v, eps = (sampler(name, scale=1, interval=20, quantity=quantity)(denoiser, x.clone(), {}) for quantity in ("v", "eps"))
+    assert torch.allclose(v, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
 
 
 def test_another_shape_in_mid_run_starts_history_afresh():
@@ -167,7 +179,7 @@ def test_a_second_visit_to_a_sigma_in_one_step_is_another_tile_and_everything_is
     assert guider.report.forecasts == 0
 
 
-@pytest.mark.parametrize("quantity", ["denoised", "eps"])
+@pytest.mark.parametrize("quantity", ["denoised", "eps", "v"])
 @pytest.mark.parametrize("history_dtype", [None, "bfloat16"])
 def test_a_forecast_leaves_what_is_cached_unchanged_and_shares_no_memory_with_it(quantity, history_dtype, monkeypatch):
     original, dtypes = Trajectory.forecast, []

@@ -9,7 +9,7 @@ from figures import sharpness
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from tqdm import tqdm
 
-from .methods import EPS, OURS, Method, evenly, host, reference, sampler_of
+from .methods import CALIBRATED, EPS, OURS, Method, evenly, host, reference, sampler_of
 from .workloads import FULL_CALLS, NODES
 
 EXACT_STEPS = {"mixture": 300, "embedded": 80}
@@ -86,7 +86,7 @@ def bfloat16_floor(single, low, calibration, budget=8):
     full, _, seconds = timed(single, host)
     runs = {"full run": None, "TaylorSeerGuider": {"activate": evenly(budget, NODES)}}
     if calibration is not None:
-        runs["TaylorSeerGuider, calibrated"] = {"calibration": str(calibration), "calls": budget}
+        runs[CALIBRATED] = {"calibration": str(calibration), "calls": budget}
     rows = []
     for label, options in runs.items():
         for workload, dtype in ((single, "float32"), (low, "bfloat16")):

@@ -16,7 +16,9 @@ from .workloads import EDM, NODES, own_guider, schedule, training
 
 OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
-EPS = {"quantity": "eps", "max_order": 2}  # what ranks first on deterministic samplers
+CALIBRATED = "TaylorSeerGuider, calibrated"
+EPS = {"quantity": "eps", "max_order": 2}
+V = {"quantity": "v"}
 LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
 ON_PLAN = ("Euler", "DPM++2M", "DPM++3M", "UniPC3", "iPNDM4", "LMS4")
 TOLERANCES = (0.8, 0.4, 0.2, 0.1, 0.05)  # of our own adaptive guider
@@ -72,12 +74,12 @@ def fit(name, scale, files, budgets, folder, crops=8):
     return Fit(found.get(scale), plans, fitted.record(batch))
 
 
-def calibrated(batch, budgets, folder, walks=8):
+def calibrated(batch, budgets, folder, walks=8, refine=16):
     """Calibrate on ``batch`` and return the file."""
     sampler = sampler_of(batch.scale, {})
     runs = [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
     path = folder / f"{batch.name}_{batch.scale:g}_calibration.yaml"
-    calibrate(sampler, batch.network, runs, calls=budgets, low=True, walks=walks, progress=False).save(path)
+    calibrate(sampler, batch.network, runs, calls=budgets, low=True, walks=walks, refine=refine, progress=False).save(path)
     return path
 
 
@@ -106,11 +108,12 @@ def methods(budgets, fit):
 def _ours(budget, fit):
     even = {"activate": evenly(budget, NODES)}
     yield Method("TaylorSeerGuider", OURS, budget, partial(host, options=even))
+    yield Method("TaylorSeerGuider, v", OURS, budget, partial(host, options={**even, **V}))
     yield Method("TaylorSeerGuider, eps 2", OURS, budget, partial(host, options={**even, **EPS}))
     yield Method("TaylorSeerGuider, eps 2, later", OURS, budget, partial(host, options={**even, **LATER}))
     if fit.calibration and budget in fit.plans:
         options = {"calibration": str(fit.calibration), "calls": budget}
-        yield Method("TaylorSeerGuider, calibrated", OURS, budget, partial(host, options=options))
+        yield Method(CALIBRATED, OURS, budget, partial(host, options=options))
 
 
 def _forecasts(budget, foretold, fit):

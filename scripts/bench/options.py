@@ -18,7 +18,7 @@ def named(coordinate, basis, quantity, order):
 
 def option_methods(budgets=(5, 7, 10, 13)):
     """Every coordinate, basis, quantity and order, on every solver, which is the method's family here."""
-    choices = itertools.product(("rho", "log_sigma", "asinh", "sigma"), ("newton", "taylor"), ("denoised", "eps"), (1, 2, 3))
+    choices = itertools.product(("rho", "log_sigma", "asinh", "sigma"), ("newton", "taylor"), ("denoised", "eps", "v"), (1, 2, 3))
     for coordinate, basis, quantity, order in choices:
         if order == 1 and basis == "taylor":
             continue  # the same line as newton's

@@ -1,4 +1,4 @@
-"""Rows as text: PSNR by budget, who is nearest, what a call less saves, half precision and the price of a forecast."""
+"""Rows as text: PSNR by budget, who is nearest, what a call less saves, half precision, other sizes, the price of a forecast."""
 
 from statistics import fmean
 
@@ -17,6 +17,8 @@ def report(results):
     parts.append(cost_table(rows))
     if results.get("bfloat16"):
         parts.append(floor_table(results["bfloat16"]))
+    if results.get("sizes"):
+        parts.append(size_table(results["sizes"]))
     if results.get("forecast_cost"):
         parts.append(forecast_table(results["forecast_cost"]))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -84,6 +86,18 @@ def floor_table(rows):
     for row in rows:
         dB = cell(row["exact_dB"], 1, 8) + cell(row["full_dB"], 1, 8)
         lines.append(f"{row['scale']:>5g} {row['label']:<40}{row['calls']:>6}{dB}")
+    return "\n".join(lines)
+
+
+def size_table(rows):
+    """The full run and our calibrated ones at every size."""
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    lines = ["what another size changes: all held-out crops at once, one seed, dB to the exact solution (embedded)"]
+    lines.append(f"{'scale':>5} {'':<40}{'calls':>6}" + "".join(f"{f'{size} px':>8}" for size in sizes))
+    for scale, label, calls in dict.fromkeys((row["scale"], row["label"], row["calls"]) for row in rows):
+        same = [row for row in rows if (row["scale"], row["label"], row["calls"]) == (scale, label, calls)]
+        cells = (cell(mean([row for row in same if row["size"] == size]), 1, 8) for size in sizes)
+        lines.append(f"{scale:>5g} {label:<40}{calls:>6}" + "".join(cells))
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ class Row:
     call: bool
     weights: tuple[float, ...]
     low: tuple[float, ...] = ()
-    residual: float = 0.0  # root mean square of what the fitted samples miss the target by, in units of x
+    residual: float = 0.0  # root mean square of what the fitted samples miss the reference by, in units of x
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Budget:
     """The visits of one run that makes ``calls`` denoiser calls, in the order in which the sampler makes them."""
 
     nodes: tuple[int, ...]  # step indices of the nodes at which the denoiser is called
-    db: float  # of the fitted samples: 10 log10(peak^2 / mean square distance to the reference)
+    db: float  # mean PSNR of the fitted samples to the reference
     rows: tuple[Row, ...]
 
     @property

@@ -11,6 +11,7 @@ from .file import Calibration
 from .probe import Probe, copied, seeded
 from .progress import Notes, Progress
 from .reference import calls_of_reference, record
+from .refine import Refinement
 from .runtime import CalibratedRun, describe
 from .search import Replay, grown, initial_plan, neighbours, promising
 from .stepping import method_of
@@ -22,7 +23,7 @@ FINALISTS = 4  # plans of each budget that are walked with every run
 
 def calibrate(
     sampler, denoiser, runs, calls=8, *,
-    history=4, low=False, substeps=4, walks=60, peak=2.0, seed=0, folder=None, progress=True,
+    history=4, low=False, substeps=4, walks=60, refine=0, peak=2.0, seed=0, folder=None, progress=True,
 ):  # fmt: skip
     """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
 
@@ -34,15 +35,17 @@ def calibrate(
     low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
     substeps   Heun steps of the reference in each of the host's steps
     walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
+    refine     times that each budget's run is followed back by its gradient, to move all of its weights together
     peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
     folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
     progress   show a bar
 
-    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``. Raises ValueError
-    for a sampler, guider or schedule that cannot be calibrated, with the reason.
+    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``, and ``refine``
+    times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
+    calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
     """
     method, runs = method_of(sampler), list(runs)
-    budgets = _checked(sampler, runs, calls, history, substeps, walks)
+    budgets = _checked(sampler, runs, calls, history, substeps, walks, refine)
     with Progress(progress) as bar:
         probes = [Probe(sampler, denoiser, run, seed + n, bar.tick) for n, run in enumerate(runs)]
         sigmas = _common_schedule(probes)
@@ -51,20 +54,23 @@ def calibrate(
         options = {"history": history, "low": low, "peak": peak, "runs": _few(runs)}
         notes = Notes(folder, _job(fitted, problem, substeps), options)
         search = walks * _few(runs) + FINALISTS * len(runs)
-        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (search + 1))
+        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (search + 1 + refine * len(runs)))
         trace = _reference(problem, substeps, bar)
         solved = {}
         for count in budgets:
             shorter = [budget.nodes for budget in solved.values()]
             solved[count] = _solve_budget(problem, trace, count, shorter, walks, seed, notes, bar)
-        calibration = Calibration(fitted, problem.branches, history, solved, _about(problem, substeps, seed))
+            if refine:
+                solved[count] = Refinement(problem, solved[count]).run(refine, bar)
+                problem.keep_end(count)
+        calibration = Calibration(fitted, problem.branches, history, solved, _about(problem, substeps, refine, seed))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
             _require_landing(sampler, denoiser, runs[0], seed, calibration, count, problem)
     return calibration
 
 
-def _checked(sampler, runs, calls, history, substeps, walks):
+def _checked(sampler, runs, calls, history, substeps, walks, refine):
     """The budgets, sorted. Raises ValueError for what cannot be asked for."""
     if not isinstance(getattr(sampler, "guider", None), Skipping):
         found = type(getattr(sampler, "guider", None)).__name__
@@ -76,6 +82,8 @@ def _checked(sampler, runs, calls, history, substeps, walks):
     for name, value in [*(("calls", count) for count in budgets), *named]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r}: give a whole number from 1 up")
+    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
+        raise ValueError(f"refine={refine!r}: give a whole number from 0 (weights stay as solved) up")
     return budgets
 
 
@@ -140,7 +148,7 @@ def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
         found = fit(problem, nodes)
         if budget is None or found.db > budget.db:
             budget = found
-            problem.store.put(f"end-{calls}", problem.walker(0).x)
+            problem.keep_end(calls)
     return budget
 
 
@@ -152,7 +160,7 @@ def _few(probes):
 def _require_landing(sampler, denoiser, run, seed, calibration, calls, problem):
     """Raise ValueError where the host's own sampler, using the calibration, does not arrive where its fit did."""
     budget = calibration.budgets[calls]
-    fit_ended = problem.store.get(f"end-{calls}", problem.probes[0].x.device)
+    fit_ended = problem.end(calls)
     with sampler.guider.following(lambda *_: CalibratedRun(calibration, budget, sampler.guider.settings)), seeded(seed):
         with torch.no_grad():
             ended = sampler(denoiser, **copied(run))
@@ -173,10 +181,10 @@ def _job(fitted, problem, substeps):
     return {**vars(fitted), **known}
 
 
-def _about(problem, substeps, seed):
+def _about(problem, substeps, refine, seed):
     shapes = sorted({tuple(probe.x.shape[1:]) for probe in problem.probes})
     return {
         "samples": sum(len(probe.x) for probe in problem.probes), "shapes": [list(shape) for shape in shapes],
-        "dtype": str(problem.probes[0].x.dtype).removeprefix("torch."), "reference_substeps": substeps,
+        "dtype": str(problem.probes[0].x.dtype).removeprefix("torch."), "reference_substeps": substeps, "refined": refine,
         "psnr_peak": problem.peak, "seed": seed, "torch": str(torch.__version__),
     }  # fmt: skip

@@ -50,14 +50,17 @@ class Probe:
         self._recorder = self._recorder or Recorder(sigmas, sampler)
         return self._recorder
 
-    @torch.no_grad()
     def denoise(self, x, sigma, branches):
-        """The ``branches`` (1 or 2) of the output at ``x`` and the float ``sigma``, uncond first: tensors of x's shape."""
+        """The ``branches`` (1 or 2) of the output at ``x`` and the float ``sigma``, uncond first: tensors of x's shape.
+
+        Where ``x`` requires a gradient, so do they, if the host lets one through.
+        """
         asked = {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
         self._bound.arguments.update(asked)
         with self.sampler.guider.following(self._begin) as guider:
             guider.begin(self.sigmas, self.sampler)
-            with guider.gated(self._denoiser):  # which the arguments may hold gated, from the sampler's own call
+            gated = guider.gated(self._denoiser)  # which the arguments may hold gated, from the sampler's own call
+            with gated, torch.set_grad_enabled(x.requires_grad):
                 self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
         self.tick()
         found = [self._recorder.guided] if branches == 1 else self._recorder.raw.chunk(2)

@@ -22,6 +22,12 @@ class Stop:
     corrector: bool
     last: bool  # of the visits of its step
 
+    @property
+    def landing(self):
+        """By how much a mean square error of the output is multiplied in the x where the visit leads to."""
+        dt = self.end - self.start
+        return (dt / (2 * self.end) if self.corrector else dt / self.start) ** 2
+
 
 def stops(method, sigmas):
     """The visits of ``method`` ("euler" or "heun") over the schedule ``sigmas`` (floats), in order."""
@@ -78,11 +84,6 @@ class Walker:
             return (reference - ratio * x) / (1 - ratio)
         slope = (reference - x) * (2 / (stop.end - stop.start)) - self.d.to(x.dtype)
         return self.at.to(x.dtype) - stop.end * slope
-
-    def landing(self, stop):
-        """By how much a mean square error of the output is multiplied in the x at the end of the step."""
-        dt = stop.end - stop.start
-        return (dt / (2 * stop.end) if stop.corrector else dt / stop.start) ** 2
 
     def advance(self, stop, denoised):
         """Take the output of a visit, in the sampler's own arithmetic."""

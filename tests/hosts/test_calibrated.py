@@ -20,12 +20,13 @@ def family(request):
         yield request.param
 
 
+@pytest.mark.parametrize("refine", [0, 3])
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
-def test_a_hosts_sampler_is_calibrated_through_its_own_calls(family, name, tmp_path):
+def test_a_hosts_sampler_is_calibrated_through_its_own_calls(family, name, refine, tmp_path):
     problem = Mixture(shape=(4,))
     given = [dict(zip(("x", "cond", "uc"), problem.inputs(100, seed=seed), strict=True)) for seed in (1, 2)]
     before = [run["x"].clone() for run in given]
-    calibrate(build(family, name, guided_by(family)), problem, given, **QUICK).save(tmp_path / "c.yaml")
+    calibrate(build(family, name, guided_by(family)), problem, given, refine=refine, **QUICK).save(tmp_path / "c.yaml")
     assert all(map(torch.equal, before, [run["x"] for run in given]))  # which these hosts scale in place
     held_out = problem.inputs(200, seed=9)
     exact = run(build(family, "HeunEDMSampler", own_guider(family), num_steps=100), problem, *held_out)
@@ -48,7 +49,8 @@ def test_samplers_that_draw_noise_are_refused(family):
 @pytest.mark.skipif(not INFDIT.at_hand, reason=f"Inf-DiT: {INFDIT.get}")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("guided", [False, True], ids=["identity", "cfg"])
-def test_inf_dits_default_sampler_is_calibrated(guided, dtype, tmp_path):
+@pytest.mark.parametrize("refine", [0, 2])
+def test_inf_dits_default_sampler_is_calibrated(guided, dtype, refine, tmp_path):
     with loaded(INFDIT):
         from test_infdit import IDENTITY, Engine, build, ours, vanilla
 
@@ -58,7 +60,7 @@ def test_inf_dits_default_sampler_is_calibrated(guided, dtype, tmp_path):
         for seed in (1, 2):
             engine.seed = seed
             engine.sample(lambda denoiser, **keywords: given.append(keywords))
-        calibrate(build(ours(own)), engine, given, **QUICK).save(tmp_path / "c.yaml")
+        calibrate(build(ours(own)), engine, given, refine=refine, **QUICK).save(tmp_path / "c.yaml")
         sampler = build(ours(own, calibration=str(tmp_path / "c.yaml")))
         result = engine.sample(sampler)
         assert engine.calls == sampler.guider.report.calls == CALLS

@@ -1,0 +1,151 @@
+"""Weights moved together, along the gradient of where whole runs end.
+
+``fit`` lands every visit as near to the reference as its weights can. What counts is the end: later calls undo some of the
+errors on the way and amplify others. Here the gradient of the runs' mean PSNR is followed back through all denoiser calls of a
+run, and L-BFGS (Liu and Nocedal 1989) moves the weights of all visits at once.
+"""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .answer import pooled, spread
+from .solve import residual
+from .stepping import Walker, calls_at, stops
+from .walk import fit, mean_squares
+
+KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
+RIDGE = 1e-6  # of the mean diagonal, once every regressor has unit length
+MEMORY = 40  # moves that L-BFGS remembers
+
+
+@dataclass
+class Given:
+    """Weights that are known already, taken visit by visit in the place of ``solve``; keeps what they were weighed on."""
+
+    weights: list  # of (n,) float64, one for each visit
+    grams: list = field(default_factory=list)  # mean products of the regressors, (n, n)
+
+    def __call__(self, grams):
+        total, weights = grams.sum(0), self.weights[len(self.grams)]
+        self.grams.append(total[:-1, :-1] / len(grams))
+        return weights.tolist(), float(residual(total, weights)) / len(grams)
+
+
+class Refinement:
+    """The weights of one ``budget``, to be moved until its runs end nearer to the reference.
+
+    A move is told in coordinates that are even: a unit of any of them changes x, where its visit leads to, by as much as the
+    runs miss the reference by at the end.
+    """
+
+    def __init__(self, problem, budget):
+        self.problem, self.nodes = problem, budget.nodes
+        self.walk = stops(problem.method, problem.sigmas)
+        self.calls = calls_at(self.walk, set(budget.nodes))
+        self.weights = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
+        given = Given(self.weights)
+        unit = problem.peak * 10 ** (-fit(problem, budget.nodes, given).db / 20)
+        self.bases = [unit * _even(gram, stop.landing) for gram, stop in zip(given.grams, self.walk, strict=True)]
+        self.best, self.least, self.spent = torch.zeros(sum(map(len, self.weights)), dtype=torch.float64), math.inf, 0
+
+    def run(self, times, bar):
+        """The Budget after ``times`` gradients; one that an interrupted calibration has kept in its folder counts.
+
+        Raises ValueError where the denoiser lets no gradient through.
+        """
+        name, store = f"refined-{self.problem.history}-{self.problem.low}-{'-'.join(map(str, self.nodes))}", self.problem.store
+        if name in store:
+            kept = store.get(name, "cpu")
+            self.best, self.spent = kept["move"], kept["spent"]
+        move = self.best.clone().requires_grad_()
+
+        def gradient():
+            loss = self._descend(move)
+            self.spent += 1
+            if loss < self.least:
+                self.best, self.least = move.detach().clone(), float(loss)
+            store.put(name, {"move": self.best, "spent": self.spent})
+            bar.say(f"{len(self.nodes)} calls: refined {self.spent}/{times}, {self._decibels():.1f} dB")
+            return loss
+
+        while self.spent < times:
+            left, before = times - self.spent, self.least
+            options = {"max_iter": left, "max_eval": left, "history_size": MEMORY, "line_search_fn": "strong_wolfe"}
+            with suppress(FloatingPointError):  # a step so large that the denoiser overflows: the best so far stays
+                torch.optim.LBFGS([move], **options).step(gradient)
+            if self.least == before:
+                break
+            move.data.copy_(self.best)
+        return fit(self.problem, self.nodes, Given(self._moved(self.best)))
+
+    def _decibels(self):
+        return self.problem.decibels(torch.tensor([self.least]).exp())
+
+    def _moved(self, move):
+        moves = move.split([len(weights) for weights in self.weights])
+        return [weights + basis @ part for weights, basis, part in zip(self.weights, self.bases, moves, strict=True)]
+
+    def _descend(self, move):
+        """The mean over all samples of ln(mean square error) at ``move``, whose gradient becomes ``move.grad``."""
+        count, total = sum(len(probe.x) for probe in self.problem.probes), 0.0
+        move.grad = torch.zeros_like(move)
+        for run in range(len(self.problem.probes)):
+            end = self._end(run, self._moved(move))
+            errors = mean_squares(end, self.problem.reference(run, len(self.problem.sigmas) - 1)).clamp(min=1e-30)
+            loss = errors.log().sum().cpu() / count
+            move.grad += torch.autograd.grad(loss, move)[0]  # of nothing else: the model may have gradients of its own
+            total += loss.detach()
+        return total
+
+    def _end(self, run, weights):
+        """The x at which ``run`` ends."""
+        probe, problem = self.problem.probes[run], self.problem
+        walker = Walker(probe.x, probe.x)
+        for stop, call, row in zip(self.walk, self.calls, weights, strict=True):
+            if call:
+                branches = self._call(run, walker.at, stop.sigma)
+                walker.held = [branches, *walker.held][: problem.history]
+                walker.lows = [[pooled(branch) for branch in branches], *walker.lows][: problem.history] if problem.low else []
+            walker.advance(stop, self._answer(row, walker))
+        return walker.x
+
+    def _call(self, run, x, sigma):
+        """The branches of the output, with the gradient that leads back to ``x``."""
+        probe, problem, name = self.problem.probes[run], self.problem, f"first-{run}"
+        if not x.requires_grad:  # the first call sees the noise, whatever the weights
+            if name not in problem.store:
+                problem.store.put(name, probe.denoise(x, sigma, problem.branches))
+            return problem.store.get(name, x.device)
+        if x.numel() > KEPT:
+            branches = checkpoint(probe.denoise, x, sigma, problem.branches, use_reentrant=False)
+        else:
+            branches = probe.denoise(x, sigma, problem.branches)
+        if not branches[0].requires_grad:
+            raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
+        return branches
+
+    def _answer(self, row, walker):
+        """``answer``, for weights that have a gradient."""
+        outputs, lows = sum(walker.held, []), sum(walker.lows, [])
+        total = _mixed(row, [walker.at, *outputs])
+        if self.problem.low:
+            low = _mixed(row[1 + len(outputs) :], [pooled(walker.at), *lows])
+            total = total + spread(low, total.shape).to(total.dtype)
+        return total.to(outputs[0].dtype)
+
+
+def _mixed(weights, tensors):
+    wide = torch.promote_types(tensors[0].dtype, torch.float32)
+    weights = weights.to(tensors[0].device, wide)
+    return sum(weight * tensor.to(wide) for weight, tensor in zip(weights, tensors, strict=False))
+
+
+def _even(gram, landing):
+    """(n, n), whose columns are changes of weights that move the x where a visit leads to by one, apart from each other."""
+    size = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
+    scaled = gram / size[:, None] / size + RIDGE * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.inv(torch.linalg.cholesky(scaled)).T / size[:, None] / math.sqrt(landing)
