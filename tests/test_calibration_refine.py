@@ -91,6 +91,27 @@ def test_a_denoiser_without_gradients_is_refused_with_the_remedy(mixture):
         calibrate(sampler("EulerEDMSampler", scale=SCALE), torch.no_grad()(mixture.__call__), runs(mixture), refine=2, **QUICK)
 
 
+def test_inference_mode_is_refused_before_anything_is_computed(mixture):
+    before = mixture.calls
+    with torch.inference_mode(), pytest.raises(ValueError, match="refine=2: torch.inference_mode.*refine=0"):
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), mixture, runs(mixture), refine=2, **QUICK)
+    assert mixture.calls == before
+
+
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.enable_grad])
+def test_a_model_keeps_its_own_gradients_to_itself(grad):
+    class Network(GaussianMixture):
+        gain = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+        def __call__(self, x, sigma, cond):
+            return super().__call__(x, sigma, cond) * self.gain
+
+    network = Network((4,))
+    with grad():
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), network, runs(network, 1, 10), refine=2, **QUICK)
+    assert network.gain.grad is None
+
+
 @pytest.mark.parametrize("times", [-1, 1.5, True])
 def test_a_wrong_number_of_gradients_is_refused(mixture, times):
     with pytest.raises(ValueError, match="refine=.*whole number from 0"):

@@ -52,8 +52,9 @@ class Problem:
 def fit(problem, nodes, weigh=solve):
     """Walk with denoiser calls at ``nodes`` (step indices, sorted). Returns the Budget with its solved rows.
 
-    ``weigh`` finds the weights of each visit in turn, as ``solve`` does. Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
-    are corrected as far as the held outputs allow. Runs are taken one at a time and wait in the problem's store.
+    ``weigh`` finds the weights of each visit in turn, as ``solve`` does. Every visit is solved on the x that the visits before it
+    have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far as the held outputs allow. Runs are
+    taken one at a time and wait in the problem's store.
     """
     walk = stops(problem.method, problem.sigmas)
     for run, probe in enumerate(problem.probes):
