@@ -27,7 +27,7 @@ from taylorseer_guider import Calibration
 BUDGETS = (5, 6, 7, 8, 10, 13, 20)
 SHOWN = (5, 8)  # budgets of the contact sheet, and of all sizes but the first
 CALIBRATIONS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("tiny_calibration*.yaml"))
-PRICED = ((4, 3, 256, 256), (1, 3, 2048, 2048))  # what a forecast is timed on
+PRICED = ((4, 3, 256, 256), (1, 3, 1024, 1024), (1, 3, 2048, 2048))  # what a forecast is timed on
 PACKAGES = ("torch", "diffusers", "k-diffusion", "hicache-pp", "cache-dit")
 
 

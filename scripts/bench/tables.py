@@ -102,7 +102,7 @@ def size_table(rows):
 
 
 def forecast_table(rows):
-    lines = [f"one forecast visit against one fused pass (weights @ stacked) over what it reads"]
+    lines = ["one forecast visit against one fused pass (a matrix-vector product) over what it reads"]
     for row in rows:
         figures = f"visit {row['visit_ms']:.2f} ms, pass {row['pass_ms']:.2f} ms, ratio {row['ratio']:.2f}"
         shape = "x".join(map(str, row["shape"]))
