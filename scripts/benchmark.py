@@ -103,8 +103,8 @@ def compare(args):
             low = embedded(*batch, dtype=torch.bfloat16)
             calibration = fitted.calibration if 8 in fitted.plans else None
             results.content["bfloat16"] += bfloat16_floor(embedded(*batch), low, calibration)
+            calibrated = [method for method in todo if method.label == CALIBRATED and method.budget in SHOWN]
             for size in args.sizes if len(args.sizes) > 1 else ():
-                calibrated = [method for method in todo if method.label == CALIBRATED and method.budget in SHOWN]
                 results.content["sizes"] += measure(embedded(scale, size, 0, len(CROPS)), calibrated)[0]
             results.save()
     one = next((path for path in args.calibrations if holds(path)), None)

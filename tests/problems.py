@@ -46,6 +46,11 @@ def runs(problem, count=2, batch=100):
     return [dict(zip(("x", "cond", "uc"), problem.inputs(batch, seed=n), strict=True)) for n in range(count)]
 
 
+def decibels(x, exact):
+    """The mean PSNR of the samples."""
+    return float(10 * torch.log10(4 / (x.double() - exact.double()).square().flatten(1).mean(1)).mean())
+
+
 def sampler_config(name, target=OURS, num_steps=20, **params):
     """A standalone sampler's YAML as a dictionary, with a guider of class ``target``."""
     discretization = "taylorseer_guider.standalone.discretization.EDMDiscretization"

@@ -1,10 +1,8 @@
 """Calibration end to end, on denoisers whose solution is known."""
 
-import math
-
 import pytest
 import torch
-from problems import EXACT, IDENTITY, GaussianMixture, runs, sample, sampler
+from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, sampler
 
 from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.calibration.probe import copied
@@ -12,11 +10,6 @@ from taylorseer_guider.standalone.sampling import EulerEDMSampler
 
 SCALE = 2.0
 QUICK = {"substeps": 2, "walks": 4, "progress": False}
-
-
-def decibels(x, exact):
-    """The mean PSNR of the samples."""
-    return float(10 * torch.log10(4 / (x.double() - exact.double()).square().flatten(1).mean(1)).mean())
 
 
 @pytest.fixture(scope="module")

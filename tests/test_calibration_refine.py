@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from problems import EXACT, GaussianMixture, runs, sample, sampler
+from problems import EXACT, GaussianMixture, decibels, runs, sample, sampler
 
 from taylorseer_guider import calibrate
 from taylorseer_guider.calibration import refine
 from taylorseer_guider.calibration.probe import Probe
-from taylorseer_guider.calibration.progress import Progress
 from taylorseer_guider.calibration.refine import Refinement
 from taylorseer_guider.calibration.store import Store
 from taylorseer_guider.calibration.walk import Problem, fit
@@ -58,8 +57,7 @@ def test_refined_runs_end_nearer_on_held_out_draws(name, mixture, tmp_path):
         calibration = calibrate(sampler(name, scale=SCALE), mixture, runs(mixture), refine=times, **QUICK)
         calibration.save(tmp_path / "c.yaml")
         ours, _ = sample(name, mixture, inputs=inputs, scale=SCALE, calibration=str(tmp_path / "c.yaml"))
-        errors = (ours - exact).square().flatten(1).mean(1)
-        reached[times] = calibration.budgets[5].db, float(-10 * errors.log10().mean())
+        reached[times] = calibration.budgets[5].db, decibels(ours, exact)
     assert calibration.about["refined"] == 10
     assert all(after > before + 2 for before, after in zip(*reached.values(), strict=True))
 

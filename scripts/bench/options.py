@@ -3,6 +3,7 @@
 import itertools
 from functools import partial
 
+from taylorseer_guider.forecast import BASES, COORDINATES, QUANTITIES
 from taylorseer_guider.settings import Settings
 
 from .methods import OURS, Method, evenly, host
@@ -18,8 +19,7 @@ def named(coordinate, basis, quantity, order):
 
 def option_methods(budgets=(5, 7, 10, 13)):
     """Every coordinate, basis, quantity and order, on every solver, which is the method's family here."""
-    choices = itertools.product(("rho", "log_sigma", "asinh", "sigma"), ("newton", "taylor"), ("denoised", "eps", "v"), (1, 2, 3))
-    for coordinate, basis, quantity, order in choices:
+    for coordinate, basis, quantity, order in itertools.product(COORDINATES, BASES, QUANTITIES, (1, 2, 3)):
         if order == 1 and basis == "taylor":
             continue  # the same line as newton's
         options = {"coordinate": coordinate, "basis": basis, "quantity": quantity, "max_order": order}

@@ -85,7 +85,8 @@ def _checked(sampler, runs, calls, history, substeps, walks, refine):
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise ValueError(f"refine={refine!r}: give a whole number from 0 (weights stay as solved) up")
     if refine and torch.is_inference_mode_enabled():
-        raise ValueError(f"refine={refine}: torch.inference_mode lets no gradient through; call calibrate outside of it, or give refine=0")
+        why = "torch.inference_mode lets no gradient through"
+        raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")
     return budgets
 
 

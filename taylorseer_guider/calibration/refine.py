@@ -107,9 +107,7 @@ class Refinement:
         walker = Walker(probe.x, probe.x)
         for stop, call, row in zip(self.walk, self.calls, weights, strict=True):
             if call:
-                branches = self._call(run, walker.at, stop.sigma)
-                walker.held = [branches, *walker.held][: problem.history]
-                walker.lows = [[pooled(branch) for branch in branches], *walker.lows][: problem.history] if problem.low else []
+                walker.hold(self._call(run, walker.at, stop.sigma), problem.history, problem.low)
             walker.advance(stop, self._answer(row, walker))
         return walker.x
 

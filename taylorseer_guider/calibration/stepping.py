@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..hosts import METHODS
+from .answer import pooled
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ class Walker:
     d: torch.Tensor | None = None  # dx/dsigma there, once the predictor is answered
     held: list = field(default_factory=list)  # branches of the newest outputs, newest first
     lows: list = field(default_factory=list)  # their 4x4 means, where those are weighed
+
+    def hold(self, branches, history, low):
+        """Take the ``branches`` of a call's output as the newest of ``history``, with their means where those are weighed."""
+        self.held = [branches, *self.held][:history]
+        if low:
+            self.lows = [[pooled(branch) for branch in branches], *self.lows][:history]
 
     def target(self, stop, reference):
         """The output that lands on ``reference``, the x wanted at the end of the step. Computed in float32 or wider.

@@ -71,7 +71,7 @@ def _fit_visit(problem, stop, call, weigh):
     for run, probe in enumerate(problem.probes):
         walker = problem.walker(run)
         if call:
-            _call(problem, walker, probe, stop.sigma)
+            walker.hold(probe.denoise(walker.at, stop.sigma, problem.branches), problem.history, problem.low)
             problem.keep_walker(run, walker)
         target = walker.target(stop, problem.reference(run, stop.step + 1))
         grams.append(gram([*_regressors(problem, walker), target]))
@@ -85,13 +85,6 @@ def _fit_visit(problem, stop, call, weigh):
         walker.advance(stop, answer(row, walker.at, outputs, lows, outputs[0].dtype))
         problem.keep_walker(run, walker)
     return row
-
-
-def _call(problem, walker, probe, sigma):
-    branches = probe.denoise(walker.at, sigma, problem.branches)
-    walker.held = [branches, *walker.held][: problem.history]
-    if problem.low:
-        walker.lows = [[pooled(branch) for branch in branches], *walker.lows][: problem.history]
 
 
 def _regressors(problem, walker):
