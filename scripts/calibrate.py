@@ -24,7 +24,7 @@ def parse(argv):
     add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
     add("--input-path", type=Path, help="a picture or a folder of them; default: the embedded model's training photographs")
     add("--out", type=Path, default=Path("calibration.yaml"), help="the file to write")
-    add("--calls", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets of denoiser calls")
+    add("--calls", dest="budgets", metavar="CALLS", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets of denoiser calls")
     add("--scale", type=float, help="guidance scale, which the calibration is then for")
     add("--num-steps", type=int, help="steps of the schedule")
     add("--samples", type=int, default=12, help="crops to fit on")
@@ -40,7 +40,7 @@ def parse(argv):
     add("--seed", type=int, default=0)
     add_model_options(add)
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
-    parser.set_defaults(guider="taylorseer", interval=None, max_order=None)
+    parser.set_defaults(guider="taylorseer", interval=None, calls=None, max_order=None)
     return parser.parse_intermixed_args(argv)
 
 
@@ -107,11 +107,11 @@ def run(args):
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
     smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
     calibration = calibrate(
-        make_sampler(), engine.denoiser, runs, calls=args.calls, history=args.history, low=args.low, substeps=args.substeps,
+        make_sampler(), engine.denoiser, runs, calls=args.budgets, history=args.history, low=args.low, substeps=args.substeps,
         walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
     )  # fmt: skip
     calibration.save(args.out)
-    rows = measured(engine, make_sampler, args.out, args.calls, smalls, 1000 + args.seed)
+    rows = measured(engine, make_sampler, args.out, args.budgets, smalls, 1000 + args.seed)
     print(f"{args.out}: fitted on {args.samples} crops; PSNR in dB on {args.check} others")
     print(table(rows, calibration))
 

@@ -60,7 +60,7 @@ def merged_config(args):
         raise UserError(f"--scale={args.scale}: give a finite number")
     if args.scale is not None and guider.target.endswith(".IdentityGuider"):
         raise UserError(f"--scale {args.scale}: the guider identity has none; choose --guider vanilla or taylorseer")
-    for name in ("scale", "interval", "max_order"):
+    for name in ("scale", "interval", "calls", "max_order"):
         value = getattr(args, name)
         if value is not None:
             if name != "scale" and guider.target != OURS:
@@ -128,8 +128,8 @@ def run_name(config, args):
     parts = [f"{method}{sampler.params.num_steps}", kind]
     if kind == "taylorseer":
         settings = instantiate_from_config(guider).settings
-        calibrated = f"calibrated{settings.calls or ''}"
-        parts.append(calibrated if settings.calibration else f"i{settings.interval}o{settings.max_order}")
+        plan = f"c{settings.calls}" if settings.calls else f"i{settings.interval}"
+        parts.append(f"calibrated{settings.calls or ''}" if settings.calibration else f"{plan}o{settings.max_order}")
     if "scale" in guider.params:
         parts.append(f"s{guider.params.scale:g}")
     if args.dtype != "float32":

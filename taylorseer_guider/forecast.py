@@ -23,11 +23,13 @@ COORDINATES = {
 }
 
 # What is forecast, other than the denoised output D itself: q = (skip x - D) / out, as sigma -> (skip, out), with x = image +
-# sigma * noise. Holding q lets a forecast follow x: eps wholly, v as far as Gaussian data of unit spread would.
+# sigma * noise. Holding q lets a forecast follow x: eps wholly, v as far as Gaussian data of unit spread would, edm as far as
+# data of spread SIGMA_DATA. They are what networks are trained to give, under sgm's EpsScaling, VScaling and EDMScaling.
 QUANTITIES = {
     "denoised": None,
     "eps": lambda sigma: (1.0, sigma),
     "v": lambda sigma: (1 / (1 + sigma**2), sigma / math.sqrt(1 + sigma**2)),  # v-prediction, arXiv 2202.00512, appendix D
+    "edm": lambda sigma: (SIGMA_DATA**2 / (SIGMA_DATA**2 + sigma**2), sigma * SIGMA_DATA / math.hypot(SIGMA_DATA, sigma)),  # -F
 }
 
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from . import shim
 from .calibration.file import Calibration
 from .calibration.runtime import CalibratedRun
-from .hosts import building_host, host_named
+from .hosts import adds_noise, building_host, host_named
 from .report import FORECAST
 from .settings import Settings, finite_number
 from .standalone.config import get_obj_from_str
@@ -60,10 +60,12 @@ class TaylorSeerGuider(shim.Skipping):
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
     basis            newton (divided differences) or taylor (the paper's truncated series)
-    quantity         forecast the ``denoised`` output, ``eps`` = (x - denoised) / sigma, or ``v`` =
-                     (x / (1 + sigma^2) - denoised) sqrt(1 + sigma^2) / sigma, which is v-prediction's
+    quantity         what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x - denoised) /
+                     sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is edm on samplers known to
+                     add no noise, elsewhere denoised
     calibration      file of plans and weights solved for this model (``calibrate``); wins over all of the above but use_cache
-    calls            which of its budgets, where it holds several
+    calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
+                     wins over interval, warmup and tail
     history_dtype, history_device    where and how history is kept; as the outputs are, if left out
 
     After a run, ``report`` says what was done. Raises ValueError at construction for a value out of range or an unknown name.
@@ -132,7 +134,7 @@ class TaylorSeerGuider(shim.Skipping):
 
     def _new_run(self, sigmas, sampler):
         if self._calibration is None or not self.use_cache:
-            return Trajectory(self.settings, sigmas)
+            return Trajectory(self.settings, sigmas, adds_noise(sampler))
         return CalibratedRun.fitting(self._calibration, self, sigmas, sampler)
 
     @contextmanager

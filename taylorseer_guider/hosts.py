@@ -41,6 +41,13 @@ HOSTS = (
 
 METHODS = {"EulerEDMSampler": "euler", "HeunEDMSampler": "heun", "ConcatSRHeunEDMSampler": "heun"}  # that can be calibrated
 
+NOISELESS = {*METHODS, "DPMPP2MSampler", "LinearMultistepSampler"}  # without churn, they add no noise of their own
+
+
+def adds_noise(sampler):
+    """Whether ``sampler`` may add noise on the way: all do but those known not to."""
+    return type(sampler).__name__ not in NOISELESS or getattr(sampler, "s_churn", 0) > 0
+
 
 def loaded_hosts():
     """The hosts among the loaded modules."""

@@ -11,6 +11,7 @@ import torch
 from .forecast import BASES, COORDINATES, QUANTITIES
 
 REPEATS = ("reuse", "later", "compute")
+AUTO = "auto"  # the quantity that suits the sampler
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     repeat_visits: str = "reuse"
     coordinate: str = "rho"
     basis: str = "newton"
-    quantity: str = "denoised"
+    quantity: str = AUTO
     calibration: str | None = None
     calls: int | None = None
     history_dtype: torch.dtype | None = None
@@ -45,18 +46,17 @@ class Settings:
         _one_of("repeat_visits", self.repeat_visits, REPEATS)
         _one_of("coordinate", self.coordinate, COORDINATES)
         _one_of("basis", self.basis, BASES)
-        _one_of("quantity", self.quantity, QUANTITIES)
+        _one_of("quantity", self.quantity, (AUTO, *QUANTITIES))
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is activated")
         _whole("max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
         if self.tolerance is not None:
             positive_number("tolerance", self.tolerance, "the error up to which a node is forecast, such as 0.2")
-            if self.activate is not None:
-                raise ValueError(f"tolerance={self.tolerance!r}: `activate` lists the calls already; leave one of the two out")
         if self.calls is not None:
-            _whole("calls", self.calls, 1, "which budget of the calibration to spend")
-            if self.calibration is None:
-                raise ValueError(f"calls={self.calls!r}: only a calibration holds budgets; name its file in `calibration`")
+            _whole("calls", self.calls, 1, "how many nodes call the denoiser")
+        given = [name for name in ("activate", "tolerance", "calls") if getattr(self, name) is not None]
+        if self.calibration is None and len(given) > 1:
+            raise ValueError(f"{', '.join(f'{name}={getattr(self, name)!r}' for name in given)}: each plans the calls; leave one")
         self._set("calibration", _path("calibration", self.calibration))
         self._set("activate", _indices(self.activate))
         self._set("history_dtype", _dtype(self.history_dtype))

@@ -10,6 +10,7 @@ from .adaptive import ErrorModel, rms
 from .forecast import BASES, COORDINATES, QUANTITIES, distinct, weighted_sum
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
+from .settings import AUTO
 
 NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
 
@@ -38,10 +39,11 @@ class Trajectory:
 
     ``keys`` (1-d tensor) are the schedule as the sampler hands it out. A schedule that falls holds sigmas. One that rises holds
     square roots of alpha_cumprod, the share of the image in a variance-preserving x: sigma is sqrt(1 - key^2) / key, infinite
-    at the key 0 of pure noise, and the last key ends the schedule without being visited.
+    at the key 0 of pure noise, and the last key ends the schedule without being visited. Where ``noisy``, the sampler may add
+    noise between visits, which forecasts must not hand on.
     """
 
-    def __init__(self, settings, keys):
+    def __init__(self, settings, keys, noisy=True):
         self.settings = settings
         self.keys = keys.detach().double().cpu()
         self.preserving = len(keys) > 1 and bool(self.keys[1] > self.keys[0])
@@ -54,11 +56,15 @@ class Trajectory:
             tail=settings.tail,
             activate=settings.activate,
             step_threshold=settings.step_threshold,
+            calls=settings.calls,
         )
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
-        self._mix = QUANTITIES[settings.quantity]
+        quantity = settings.quantity
+        if quantity == AUTO:
+            quantity = "denoised" if noisy or self.preserving else "edm"
+        self._mix = QUANTITIES[quantity]
         self.errors = ErrorModel() if settings.tolerance is not None else None
         self._size = 0.0  # RMS of the newest guided output
         self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
@@ -190,6 +196,9 @@ class Trajectory:
     def _kept(self, sigma, x, denoised):
         dtype = self.settings.history_dtype or denoised.dtype
         if self._mix:
+            if x.shape != denoised.shape and self.settings.quantity == AUTO:
+                self._mix = None
+                return self._kept(sigma, x, denoised)
             if x.shape != denoised.shape:
                 shapes = f"x is {tuple(x.shape)}, the output {tuple(denoised.shape)}"
                 raise ValueError(f"quantity={self.settings.quantity!r}: {shapes}; use 'denoised'")

@@ -51,7 +51,7 @@ def test_the_worst_sample_of_a_batch_decides():
     assert rms(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist() == pytest.approx([math.sqrt(12.5), 0])
 
 
-@pytest.mark.parametrize("quantity", ["denoised", "eps", "v"])
+@pytest.mark.parametrize("quantity", ["denoised", "eps", "v", "edm"])
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler"])
 def test_smaller_tolerance_more_calls_smaller_error(name, quantity):
     problem = GaussianMixture()

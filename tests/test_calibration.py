@@ -165,8 +165,6 @@ def test_options_of_a_calibration_are_checked_at_construction(fitted):
         sampler(name, scale=SCALE, calibration=path)
     with pytest.raises(ValueError, match="budgets of 5, 8 calls"):
         sampler(name, scale=SCALE, calibration=path, calls=7)
-    with pytest.raises(ValueError, match="only a calibration holds budgets"):
-        sampler(name, scale=SCALE, calls=8)
     with pytest.raises(ValueError, match="cannot be read"):
         sampler(name, scale=SCALE, calibration=path + ".absent")
 

@@ -8,8 +8,10 @@ import torch
 from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 
 from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.hosts import adds_noise
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
+from taylorseer_guider.standalone.sampling import EulerEDMSampler
 from taylorseer_guider.trajectory import Trajectory
 
 FULL_CALLS = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
@@ -33,7 +35,7 @@ def test_without_forecasts_it_is_the_hosts_own_guider_bit_for_bit(name, options,
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("interval", [1, 2, 3, 5])
-@pytest.mark.parametrize("quantity", ["denoised", "eps", "v"])
+@pytest.mark.parametrize("quantity", ["denoised", "eps", "v", "edm"])
 def test_calls_counted_in_the_denoiser_are_the_plans_and_the_reports(name, interval, quantity):
     problem = GaussianMixture()
     image, built = sample(name, problem, interval=interval, quantity=quantity, warmup=1, tail=0)
@@ -136,15 +138,65 @@ def test_nothing_leaks_between_runs_sizes_and_batches(options):
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize(("quantity", "spread"), [("v", 1.0), ("edm", 0.5)])
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_v_needs_one_call_on_gaussian_data_of_unit_spread(name):
+def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_for(name, quantity, spread):
     def denoiser(x, sigma, cond):
-        return x / (1 + append_dims(sigma, x.ndim) ** 2)
+        return spread**2 * x / (spread**2 + append_dims(sigma, x.ndim) ** 2)
 
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     full = sampler(name, scale=1, **EXACT)(denoiser, x.clone(), {})
-    v, eps = (sampler(name, scale=1, interval=20, quantity=quantity)(denoiser, x.clone(), {}) for quantity in ("v", "eps"))
-    assert torch.allclose(v, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
+    own, eps = (sampler(name, scale=1, interval=20, quantity=quantity)(denoiser, x.clone(), {}) for quantity in (quantity, "eps"))
+    assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_calls_is_a_budget_that_is_kept(name):
+    problem, errors = GaussianMixture(), []
+    full, _ = sample(name, problem, interval=1, repeat_visits="reuse")
+    for calls in (5, 8, 13, 20):
+        problem.calls = 0
+        image, built = sample(name, problem, calls=calls)
+        assert problem.calls == calls == built.guider.report.calls
+        errors.append(float((image - full).norm()))
+    assert errors == sorted(errors, reverse=True) and errors[-1] == 0
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_auto_is_edm_where_the_sampler_adds_no_noise(name):
+    by_itself, edm, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
+                                ({}, {"quantity": "edm"}, {"quantity": "denoised"}))  # fmt: skip
+    assert torch.equal(by_itself, edm) and not torch.equal(by_itself, denoised)
+
+
+class SomethingEulerSampler(EulerEDMSampler):
+    """A sampler that nobody knows: it might add noise."""
+
+
+@pytest.mark.parametrize(("cls", "churn"), [(SomethingEulerSampler, 0), (EulerEDMSampler, 4.0), (object, 0)])
+def test_auto_is_denoised_where_the_sampler_may_add_noise(cls, churn):
+    unknown = cls() if cls is object else sampler("EulerEDMSampler", scale=0)
+    if cls is not object:
+        unknown.__class__, unknown.s_churn = cls, churn
+    assert adds_noise(unknown) and not adds_noise(sampler("EulerEDMSampler", scale=0))
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 0.0]), unknown)
+    first = answered(guider, torch.full((1, 4), 8.0), 4.0)
+    assert torch.equal(answered(guider, torch.full((1, 4), 80.0), 3.0), first)  # the output again, whatever x is
+
+
+def test_auto_is_denoised_where_x_has_another_shape_than_the_output():
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 0.0]), sampler("EulerEDMSampler", scale=0))
+    first = answered(guider, torch.ones(1, 4), 4.0, lambda x, sigma, cond: x[:, :2] / 2)
+    assert torch.equal(answered(guider, torch.zeros(1, 4), 3.0), first) and first.shape == (1, 2)
+
+
+def answered(guider, x, sigma, denoiser=lambda x, sigma, cond: x / 2):
+    """One visit of a run that has begun."""
+    sigma = torch.full((len(x),), sigma)
+    with guider.gated(denoiser) as gate:
+        return guider(gate(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
 
 
 def test_another_shape_in_mid_run_starts_history_afresh():
@@ -179,7 +231,7 @@ def test_a_second_visit_to_a_sigma_in_one_step_is_another_tile_and_everything_is
     assert guider.report.forecasts == 0
 
 
-@pytest.mark.parametrize("quantity", ["denoised", "eps", "v"])
+@pytest.mark.parametrize("quantity", ["denoised", "eps", "v", "edm"])
 @pytest.mark.parametrize("history_dtype", [None, "bfloat16"])
 def test_a_forecast_leaves_what_is_cached_unchanged_and_shares_no_memory_with_it(quantity, history_dtype, monkeypatch):
     original, dtypes = Trajectory.forecast, []

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taylorseer_guider.schedule import plan
+from taylorseer_guider.standalone.discretization import EDMDiscretization
 
 TWENTY = [float(20 - i) for i in range(20)]
 
@@ -32,6 +33,33 @@ def test_a_node_beyond_the_schedule_is_an_error_that_names_it_and_the_range():
 
 def test_a_step_threshold_is_a_distance_in_sigma():
     assert active(interval=100, step_threshold=4.5) == [0, 5, 10, 15]
+
+
+@given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=60, unique=True), st.data())
+def test_calls_are_spread_over_any_schedule_and_none_is_lost(sigmas, data):
+    calls = data.draw(st.integers(1, len(sigmas)))
+    flags = plan(sorted(sigmas, reverse=True), calls=calls, interval=3, warmup=4, tail=2)
+    assert flags[0] and sum(flags) == calls and len(flags) == len(sigmas)
+
+
+@pytest.mark.parametrize("calls", [5, 8, 13])
+def test_spread_calls_are_dense_where_outputs_turn_and_rare_at_both_ends(calls):
+    sigmas = EDMDiscretization(sigma_min=0.002, sigma_max=40.0)(20).tolist()[:-1]
+    flags = plan(sigmas, calls=calls)
+    share = {
+        where: sum(flags[i] for i in range(1, 20) if low < sigmas[i] <= high) / sum(low < s <= high for s in sigmas[1:])
+        for where, (low, high) in {"noise": (10, 40), "turning": (0.1, 10), "settled": (0, 0.02)}.items()
+    }
+    assert share["turning"] > 1.5 * max(share["noise"], share["settled"])
+
+
+def test_a_node_at_infinite_sigma_is_the_first_call():
+    assert plan([float("inf"), 9.0, 1.0, 0.1], calls=2)[0]
+
+
+def test_more_calls_than_nodes_is_an_error_that_names_both():
+    with pytest.raises(ValueError, match=r"calls=21: this schedule has 20 nodes; give 1 to 20"):
+        plan(TWENTY, calls=21)
 
 
 @given(

@@ -9,7 +9,7 @@ from figures import sharpness
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from tqdm import tqdm
 
-from .methods import CALIBRATED, EPS, OURS, Method, evenly, host, reference, sampler_of
+from .methods import CALIBRATED, DENOISED, EPS, OURS, Method, evenly, host, reference, sampler_of
 from .workloads import FULL_CALLS, NODES
 
 EXACT_STEPS = {"mixture": 300, "embedded": 80}
@@ -84,7 +84,7 @@ def bfloat16_floor(single, low, calibration, budget=8):
     """
     exact = single.picture(reference(single, EXACT_STEPS[single.name]))
     full, _, seconds = timed(single, host)
-    runs = {"full run": None, "TaylorSeerGuider": {"activate": evenly(budget, NODES)}}
+    runs = {"full run": None, "TaylorSeerGuider": {"calls": budget}}
     if calibration is not None:
         runs[CALIBRATED] = {"calibration": str(calibration), "calls": budget}
     rows = []
@@ -104,7 +104,7 @@ def forecast_cost(calibration, shape, repeats=3):
     memory that is there already; a visit makes its output, for which a CPU maps new memory where it is large.
     """
     even, rows = {"activate": evenly(8, NODES)}, []
-    options = {"default, order 1": (even, 2), "eps, order 2": ({**even, **EPS}, 4)}
+    options = {"denoised, order 1": ({**even, **DENOISED}, 2), "default, order 1": (even, 3), "eps, order 2": ({**even, **EPS}, 4)}
     if calibration is not None:
         options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)
     for label, (chosen, read) in options.items():

@@ -18,7 +18,7 @@ OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
 CALIBRATED = "TaylorSeerGuider, calibrated"
 EPS = {"quantity": "eps", "max_order": 2}
-V = {"quantity": "v"}
+DENOISED = {"quantity": "denoised"}
 LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
 ON_PLAN = ("Euler", "DPM++2M", "DPM++3M", "UniPC3", "iPNDM4", "LMS4")
 TOLERANCES = (0.8, 0.4, 0.2, 0.1, 0.05)  # of our own adaptive guider
@@ -106,11 +106,14 @@ def methods(budgets, fit):
 
 
 def _ours(budget, fit):
-    even = {"activate": evenly(budget, NODES)}
-    yield Method("TaylorSeerGuider", OURS, budget, partial(host, options=even))
-    yield Method("TaylorSeerGuider, v", OURS, budget, partial(host, options={**even, **V}))
-    yield Method("TaylorSeerGuider, eps 2", OURS, budget, partial(host, options={**even, **EPS}))
-    yield Method("TaylorSeerGuider, eps 2, later", OURS, budget, partial(host, options={**even, **LATER}))
+    calls, even = {"calls": budget}, {"activate": evenly(budget, NODES)}
+    for label, options in {
+        "TaylorSeerGuider": calls,
+        "TaylorSeerGuider, even nodes": even,
+        "TaylorSeerGuider, denoised": {**calls, **DENOISED},
+        "TaylorSeerGuider, eps 2, later": {**even, **LATER},
+    }.items():
+        yield Method(label, OURS, budget, partial(host, options=options))
     if fit.calibration and budget in fit.plans:
         options = {"calibration": str(fit.calibration), "calls": budget}
         yield Method(CALIBRATED, OURS, budget, partial(host, options=options))

@@ -4,11 +4,10 @@ import itertools
 from functools import partial
 
 from taylorseer_guider.forecast import BASES, COORDINATES, QUANTITIES
-from taylorseer_guider.settings import Settings
+from taylorseer_guider.settings import AUTO, Settings
 
-from .methods import OURS, Method, evenly, host
+from .methods import OURS, Method, host
 from .tables import mean
-from .workloads import NODES
 
 SAMPLERS = {"Euler": "EulerEDMSampler", "Heun": "HeunEDMSampler", "DPM++2M": "DPMPP2MSampler"}
 
@@ -24,7 +23,7 @@ def option_methods(budgets=(5, 7, 10, 13)):
             continue  # the same line as newton's
         options = {"coordinate": coordinate, "basis": basis, "quantity": quantity, "max_order": order}
         for budget, (solver, target) in itertools.product(budgets, SAMPLERS.items()):
-            run = partial(host, options={**options, "activate": evenly(budget, NODES)}, solver=target)
+            run = partial(host, options={**options, "calls": budget}, solver=target)
             yield Method(named(coordinate, basis, quantity, order), f"{OURS}, {solver}", budget, run)
 
 
@@ -36,7 +35,8 @@ def option_table(rows, most=12):
         per_solver = [mean([row for row in known if row["family"] == f"{OURS}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, sum(per_solver) / len(per_solver)]
     default = Settings()
-    chosen = named(default.coordinate, default.basis, default.quantity, default.max_order)
+    quantity = "edm" if default.quantity == AUTO else default.quantity  # what it is on these samplers
+    chosen = named(default.coordinate, default.basis, quantity, default.max_order)
     ranked = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(ranked, start=1):

@@ -14,7 +14,7 @@ from .tables import best, mean
 from .workloads import FULL_CALLS
 
 OUR_COLOURS = {
-    "": "tab:blue", ", v": "navy", ", eps 2": "deepskyblue", ", eps 2, later": "tab:purple", ", adaptive": "tab:green",
+    "": "tab:blue", ", even nodes": "navy", ", denoised": "deepskyblue", ", eps 2, later": "tab:purple", ", adaptive": "tab:green",
     ", calibrated": "tab:red",
 }  # fmt: skip
 COLOURS = 128
