@@ -62,6 +62,12 @@ class Settings:
         self._set("history_dtype", _dtype(self.history_dtype))
         self._set("history_device", _device(self.history_device))
 
+    def quantity_on(self, noisy):
+        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none."""
+        if self.quantity != AUTO:
+            return self.quantity
+        return "denoised" if noisy else "edm"
+
     def _set(self, name, value):
         object.__setattr__(self, name, value)
 

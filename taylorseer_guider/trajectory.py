@@ -61,10 +61,7 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
-        quantity = settings.quantity
-        if quantity == AUTO:
-            quantity = "denoised" if noisy or self.preserving else "edm"
-        self._mix = QUANTITIES[quantity]
+        self._mix = QUANTITIES[settings.quantity_on(noisy or self.preserving)]
         self.errors = ErrorModel() if settings.tolerance is not None else None
         self._size = 0.0  # RMS of the newest guided output
         self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
@@ -195,13 +192,12 @@ class Trajectory:
 
     def _kept(self, sigma, x, denoised):
         dtype = self.settings.history_dtype or denoised.dtype
-        if self._mix:
-            if x.shape != denoised.shape and self.settings.quantity == AUTO:
-                self._mix = None
-                return self._kept(sigma, x, denoised)
-            if x.shape != denoised.shape:
+        if self._mix and x.shape != denoised.shape:
+            if self.settings.quantity != AUTO:
                 shapes = f"x is {tuple(x.shape)}, the output {tuple(denoised.shape)}"
                 raise ValueError(f"quantity={self.settings.quantity!r}: {shapes}; use 'denoised'")
+            self._mix = None
+        if self._mix:
             skip, out = self._mix(sigma)
             value = weighted_sum([skip * self._unscale(sigma) / out, -1 / out], [x, denoised], dtype)
         else:

@@ -51,6 +51,13 @@ def decibels(x, exact):
     return float(10 * torch.log10(4 / (x.double() - exact.double()).square().flatten(1).mean(1)).mean())
 
 
+def answered(guider, x, sigma, denoiser=lambda x, sigma, cond: x / 2):
+    """The answer of one visit at ``x`` and one ``sigma``, of a run that has begun."""
+    sigma = torch.full((len(x),), sigma)
+    with guider.gated(denoiser) as gate:
+        return guider(gate(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
+
+
 def sampler_config(name, target=OURS, num_steps=20, **params):
     """A standalone sampler's YAML as a dictionary, with a guider of class ``target``."""
     discretization = "taylorseer_guider.standalone.discretization.EDMDiscretization"

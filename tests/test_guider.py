@@ -5,13 +5,10 @@ import pickle
 
 import pytest
 import torch
-from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
+from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, answered, sample, sampler
 
 from taylorseer_guider import TaylorSeerGuider
-from taylorseer_guider.hosts import adds_noise
-from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
-from taylorseer_guider.standalone.sampling import EulerEDMSampler
 from taylorseer_guider.trajectory import Trajectory
 
 FULL_CALLS = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
@@ -138,18 +135,6 @@ def test_nothing_leaks_between_runs_sizes_and_batches(options):
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize(("quantity", "spread"), [("v", 1.0), ("edm", 0.5)])
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_for(name, quantity, spread):
-    def denoiser(x, sigma, cond):
-        return spread**2 * x / (spread**2 + append_dims(sigma, x.ndim) ** 2)
-
-    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    full = sampler(name, scale=1, **EXACT)(denoiser, x.clone(), {})
-    own, eps = (sampler(name, scale=1, interval=20, quantity=quantity)(denoiser, x.clone(), {}) for quantity in (quantity, "eps"))
-    assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
-
-
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_calls_is_a_budget_that_is_kept(name):
     problem, errors = GaussianMixture(), []
@@ -162,51 +147,12 @@ def test_calls_is_a_budget_that_is_kept(name):
     assert errors == sorted(errors, reverse=True) and errors[-1] == 0
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_auto_is_edm_where_the_sampler_adds_no_noise(name):
-    by_itself, edm, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
-                                ({}, {"quantity": "edm"}, {"quantity": "denoised"}))  # fmt: skip
-    assert torch.equal(by_itself, edm) and not torch.equal(by_itself, denoised)
-
-
-class SomethingEulerSampler(EulerEDMSampler):
-    """A sampler that nobody knows: it might add noise."""
-
-
-@pytest.mark.parametrize(("cls", "churn"), [(SomethingEulerSampler, 0), (EulerEDMSampler, 4.0), (object, 0)])
-def test_auto_is_denoised_where_the_sampler_may_add_noise(cls, churn):
-    unknown = cls() if cls is object else sampler("EulerEDMSampler", scale=0)
-    if cls is not object:
-        unknown.__class__, unknown.s_churn = cls, churn
-    assert adds_noise(unknown) and not adds_noise(sampler("EulerEDMSampler", scale=0))
-    guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 0.0]), unknown)
-    first = answered(guider, torch.full((1, 4), 8.0), 4.0)
-    assert torch.equal(answered(guider, torch.full((1, 4), 80.0), 3.0), first)  # the output again, whatever x is
-
-
-def test_auto_is_denoised_where_x_has_another_shape_than_the_output():
-    guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 0.0]), sampler("EulerEDMSampler", scale=0))
-    first = answered(guider, torch.ones(1, 4), 4.0, lambda x, sigma, cond: x[:, :2] / 2)
-    assert torch.equal(answered(guider, torch.zeros(1, 4), 3.0), first) and first.shape == (1, 2)
-
-
-def answered(guider, x, sigma, denoiser=lambda x, sigma, cond: x / 2):
-    """One visit of a run that has begun."""
-    sigma = torch.full((len(x),), sigma)
-    with guider.gated(denoiser) as gate:
-        return guider(gate(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
-
-
 def test_another_shape_in_mid_run_starts_history_afresh():
     guider = TaylorSeerGuider(scale=0, interval=9)
     guider.begin(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
     for step, size in enumerate([4, 4, 6, 6]):
         guider.at_step(step)
-        x, sigma = torch.randn(2, size), torch.full((2,), 4.0 - step)
-        with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
-            guider(denoiser(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
+        answered(guider, torch.randn(2, size), 4.0 - step)
     assert [visit.reason for visit in guider.report.visits] == ["no history", "skipped", "no history", "skipped"]
 
 

@@ -4,7 +4,7 @@ import itertools
 from functools import partial
 
 from taylorseer_guider.forecast import BASES, COORDINATES, QUANTITIES
-from taylorseer_guider.settings import AUTO, Settings
+from taylorseer_guider.settings import Settings
 
 from .methods import OURS, Method, host
 from .tables import mean
@@ -35,8 +35,7 @@ def option_table(rows, most=12):
         per_solver = [mean([row for row in known if row["family"] == f"{OURS}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, sum(per_solver) / len(per_solver)]
     default = Settings()
-    quantity = "edm" if default.quantity == AUTO else default.quantity  # what it is on these samplers
-    chosen = named(default.coordinate, default.basis, quantity, default.max_order)
+    chosen = named(default.coordinate, default.basis, default.quantity_on(noisy=False), default.max_order)
     ranked = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(ranked, start=1):

@@ -1,0 +1,55 @@
+"""What is forecast: the quantities, and the one that suits a sampler."""
+
+import pytest
+import torch
+from problems import EXACT, SAMPLERS, GaussianMixture, answered, sample, sampler
+
+from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.hosts import adds_noise
+from taylorseer_guider.standalone.config import append_dims
+from taylorseer_guider.standalone.sampling import EulerEDMSampler
+
+
+@pytest.mark.parametrize(("quantity", "spread"), [("v", 1.0), ("edm", 0.5)])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_for(name, quantity, spread):
+    def denoiser(x, sigma, cond):
+        return spread**2 * x / (spread**2 + append_dims(sigma, x.ndim) ** 2)
+
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    full = sampler(name, scale=1, **EXACT)(denoiser, x.clone(), {})
+    own, eps = (sampler(name, scale=1, interval=20, quantity=quantity)(denoiser, x.clone(), {}) for quantity in (quantity, "eps"))
+    assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_auto_is_edm_where_the_sampler_adds_no_noise(name):
+    by_itself, edm, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
+                                ({}, {"quantity": "edm"}, {"quantity": "denoised"}))  # fmt: skip
+    assert torch.equal(by_itself, edm) and not torch.equal(by_itself, denoised)
+
+
+class SomethingEulerSampler(EulerEDMSampler):
+    """A sampler that nobody knows: it might add noise."""
+
+
+def euler(cls=EulerEDMSampler, churn=0.0):
+    built = sampler("EulerEDMSampler", scale=0)
+    built.__class__, built.s_churn = cls, churn
+    return built
+
+
+@pytest.mark.parametrize("noisy", [euler(SomethingEulerSampler), euler(churn=4.0), object()])
+def test_auto_is_denoised_where_the_sampler_may_add_noise(noisy):
+    assert adds_noise(noisy) and not adds_noise(euler())
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 0.0]), noisy)
+    first = answered(guider, torch.full((1, 4), 8.0), 4.0)
+    assert torch.equal(answered(guider, torch.full((1, 4), 80.0), 3.0), first)  # the output again, whatever x is
+
+
+def test_auto_is_denoised_where_x_has_another_shape_than_the_output():
+    guider = TaylorSeerGuider(scale=0, interval=9)
+    guider.begin(torch.tensor([4.0, 3.0, 0.0]), euler())
+    first = answered(guider, torch.ones(1, 4), 4.0, lambda x, sigma, cond: x[:, :2] / 2)
+    assert torch.equal(answered(guider, torch.zeros(1, 4), 3.0), first) and first.shape == (1, 2)
