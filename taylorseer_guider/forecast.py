@@ -13,7 +13,7 @@ import torch
 
 SIGMA_DATA = 0.5  # EDM's spread of the data; where the asinh coordinate turns from linear to logarithmic
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
-CHUNK = 1 << 19  # elements summed at a time on a CPU, so that partial sums stay in cache
+CHUNK = 1 << 20  # elements summed at a time on a CPU, so that partial sums stay in cache
 
 COORDINATES = {
     "sigma": float,
@@ -59,38 +59,44 @@ def taylor_weights(nodes, u):
 BASES = {"newton": newton_weights, "taylor": taylor_weights}
 
 
-def distinct(nodes, count, tolerance=1e-6):
-    """Indices of the first ``count`` finite nodes that stand apart, so that no difference divides by (nearly) zero."""
+def distinct(nodes, count, tolerance=1e-6, floor=1e-30):
+    """Indices of the first ``count`` finite nodes that stand apart, so that no difference divides by (nearly) zero.
+
+    ``tolerance`` is relative; ``floor``, beside zero, keeps products of differences away from the smallest floats.
+    """
     chosen = []
     for i, node in enumerate(nodes):
         scale = max([abs(node), *(abs(nodes[j]) for j in chosen)])
-        apart = all(abs(node - nodes[j]) > tolerance * scale for j in chosen)
+        apart = all(abs(node - nodes[j]) > max(tolerance * scale, floor) for j in chosen)
         if math.isfinite(node) and apart and len(chosen) < count:
             chosen.append(i)
     return chosen
 
 
 @torch.no_grad()
-def weighted_sum(weights, tensors, dtype=None):
+def weighted_sum(weights, tensors, dtype=None, bands=None):
     """``sum_j weights[j] * tensors[j]`` in one pass over memory, as a new contiguous tensor.
 
     ``tensors`` share shape and device and are only read; half types are accumulated in float32. The result has ``dtype``,
-    or that of ``tensors[0]``.
+    or that of ``tensors[0]``. ``bands`` (n, 1, W), if given, are added to the sum seen as n bands of as many rows of length W.
     """
     first = tensors[0]
     wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-    flat_out, flat = out.view(-1), [t.reshape(-1) for t in tensors]
+    shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
+    seen_out, seen = out.view(shape), [t.reshape(shape) for t in tensors]
     in_place = all(t.dtype == wide for t in (out, first))
-    step = CHUNK if out.device.type == "cpu" else max(out.numel(), 1)
-    for start in range(0, out.numel(), step):
-        part = slice(start, start + step)
-        if in_place:
-            total = torch.mul(flat[0][part], weights[0], out=flat_out[part])
+    count = len(seen_out)
+    step = CHUNK * count // max(out.numel(), 1) if out.device.type == "cpu" else count
+    for start in range(0, count, max(step, 1)):
+        part = slice(start, start + max(step, 1))
+        place = seen_out[part] if in_place else None
+        if bands is None:
+            total = torch.mul(seen[0][part].to(wide), weights[0], out=place)
         else:
-            total = flat[0][part].to(wide) * weights[0]
-        for weight, tensor in zip(weights[1:], flat[1:], strict=True):
+            total = torch.add(bands[part].to(wide), seen[0][part].to(wide), alpha=weights[0], out=place)
+        for weight, tensor in zip(weights[1:], seen[1:], strict=True):
             total.add_(tensor[part], alpha=weight)
         if not in_place:
-            flat_out[part] = total
+            seen_out[part] = total
     return out

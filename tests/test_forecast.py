@@ -5,7 +5,7 @@ from math import comb, factorial
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taylorseer_guider.forecast import BASES, COORDINATES, distinct, newton_weights, taylor_weights, weighted_sum
@@ -83,6 +83,7 @@ def test_weights_sum_to_one(basis, nodes, u):
 
 
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=8), st.floats(0.0, 100.0))
+@example([0.0, 5e-324, 0.5], 0.0)
 def test_whatever_the_history_no_weight_divides_by_zero(nodes, u):
     nodes = [*nodes, nodes[0], math.nan, math.inf]
     chosen = distinct(nodes, 4)
