@@ -96,26 +96,28 @@ def bfloat16_floor(single, low, calibration, budget=8):
 
 
 @torch.no_grad()
-def forecast_cost(calibration, shape, repeats=3):
+def forecast_cost(calibration, shape, repeats=5):
     """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
 
-    The visit's time is the report's: weights, weighted sum and bookkeeping, the median over a run on a ``shape`` batch with a
-    denoiser that costs nothing. The pass is one matrix-vector product over as many tensors of that size, already stacked, into
-    memory that is there already; a visit makes its output, for which a CPU maps new memory where it is large.
+    The visit's time is the report's: weights, weighted sum and bookkeeping, the median over runs on a ``shape`` batch with a
+    denoiser that costs nothing; passes and runs take turns. The pass is one matrix-vector product over as many tensors of that
+    size, already stacked, into memory that is there already; a visit makes its output, for which a CPU maps new memory where
+    it is large.
     """
     even, rows = {"activate": evenly(8, NODES)}, []
     options = {"denoised, order 1": ({**even, **DENOISED}, 2), "default, order 1": (even, 3), "eps, order 2": ({**even, **EPS}, 4)}
     if calibration is not None:
         options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)
     for label, (chosen, read) in options.items():
-        visits = [visit.seconds for _ in range(repeats) for visit in _skipped(chosen, shape, read)]
         stacked, weights = torch.randn(read, torch.Size(shape).numel()), torch.randn(read)
         out = torch.empty_like(stacked[0])
-        passes = []
-        for _ in range(10):
-            started = perf_counter()
-            torch.mv(stacked.T, weights, out=out)
-            passes.append(perf_counter() - started)
+        visits, passes = [], []
+        for _ in range(repeats):
+            visits += [visit.seconds for visit in _skipped(chosen, shape, read)]
+            for _ in range(10):
+                started = perf_counter()
+                torch.mv(stacked.T, weights, out=out)
+                passes.append(perf_counter() - started)
         cost = {"visit_ms": 1e3 * median(visits), "pass_ms": 1e3 * median(passes)}
         rows.append({"label": label, "reads": read, "shape": list(shape), **cost, "ratio": cost["visit_ms"] / cost["pass_ms"]})
     return rows
