@@ -81,22 +81,21 @@ def weighted_sum(weights, tensors, dtype=None, bands=None):
     or that of ``tensors[0]``. ``bands`` (n, 1, W), if given, are added to the sum seen as n bands of as many rows of length W.
     """
     first = tensors[0]
-    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    wide = torch.float64 if torch.float64 in [t.dtype for t in tensors] else torch.float32
     out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+    in_place = out.dtype == first.dtype == wide
     shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
-    seen_out, seen = out.view(shape), [t.reshape(shape) for t in tensors]
-    in_place = all(t.dtype == wide for t in (out, first))
-    count = len(seen_out)
-    step = CHUNK * count // max(out.numel(), 1) if out.device.type == "cpu" else count
-    for start in range(0, count, max(step, 1)):
-        part = slice(start, start + max(step, 1))
-        place = seen_out[part] if in_place else None
+    seen = [t.reshape(shape) for t in (out, *tensors)] + ([] if bands is None else [bands.to(wide)])
+    step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
+    chunks = zip(*(t.split(step) for t in seen)) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
+    for place, newest, *others in chunks:
+        newest, total = newest.to(wide), place if in_place else None
         if bands is None:
-            total = torch.mul(seen[0][part].to(wide), weights[0], out=place)
+            total = torch.mul(newest, weights[0], out=total)
         else:
-            total = torch.add(bands[part].to(wide), seen[0][part].to(wide), alpha=weights[0], out=place)
-        for weight, tensor in zip(weights[1:], seen[1:], strict=True):
-            total.add_(tensor[part], alpha=weight)
+            total = torch.add(others.pop(), newest, alpha=weights[0], out=total)
+        for weight, tensor in zip(weights[1:], others, strict=True):
+            total.add_(tensor, alpha=weight)
         if not in_place:
-            seen_out[part] = total
+            place.copy_(total)
     return out
