@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 demo = ["einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
-bench = [*demo, "cache-dit==1.5.3", "diffusers==0.42.1", "hicache-pp==1.3.0", "k-diffusion==0.1.1.post1", "matplotlib"]
+bench = [*demo, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
 train = [*demo, "pytorch-lightning>=2.6"]
 
 setup(
@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.10",
     install_requires=["torch>=2.1", "omegaconf>=2.3"],
     extras_require={
-        "bench": bench,  # what benchmark.py compares with, in the versions that it was run with; each of them may be missing
+        "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds cache-dit and k-diffusion
         "demo": demo,
         "train": train,
         "test": [*train, "hypothesis", "matplotlib", "pytest"],

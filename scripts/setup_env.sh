@@ -1,5 +1,5 @@
-# Sourced by demo.sh and test.sh: `setup_env EXTRA [PACKAGE ...]` makes .venv with this project and its extra, once, and the
-# packages without what they depend on; it leaves $python.
+# Sourced by demo.sh, test.sh and benchmark.sh: `setup_env EXTRA [PACKAGE ...]` makes .venv with this project and its extra, once,
+# and the packages without what they depend on; it leaves $python.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 find_python() {

@@ -65,18 +65,22 @@ def k_diffusion(solve, **options):
 
 
 def k_diffusion_sampling():
-    """The module ``k_diffusion.sampling`` without the package's own __init__, which imports all that training needs."""
+    """The module ``k_diffusion.sampling`` without what it does not use.
+
+    That is the package's own __init__, which imports all that training needs, and torchvision, with which helpers show pictures.
+    """
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None:
         raise ModuleNotFoundError("No module named 'k_diffusion'", name="k_diffusion")
-    package = types.ModuleType("k_diffusion")
-    package.__path__ = list(spec.submodule_search_locations)
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "k_diffusion"}
-    sys.modules["k_diffusion"] = package
+    package, transforms = types.ModuleType("k_diffusion"), types.ModuleType("torchvision.transforms")
+    package.__path__, transforms.functional = list(spec.submodule_search_locations), None
+    stand_ins = {"k_diffusion": package, "torchvision": types.ModuleType("torchvision"), transforms.__name__: transforms}
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in stand_ins}
+    sys.modules.update(stand_ins)
     try:
         return importlib.import_module("k_diffusion.sampling")
     finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "k_diffusion"]:
+        for name in [name for name in sys.modules if name.split(".")[0] in stand_ins]:
             del sys.modules[name]
         sys.modules.update(before)
 
