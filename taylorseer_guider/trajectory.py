@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .adaptive import ErrorModel, rms
-from .forecast import BASES, COORDINATES, QUANTITIES, distinct, weighted_sum
+from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, distinct, weighted_sum
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import plan
 from .settings import AUTO
@@ -128,10 +128,13 @@ class Trajectory:
     def _expected(self, sigma):
         """(order, error to expect) of the best forecast at ``sigma``: what it will do to x, as a share of the guided output.
 
-        As dx = (x - D) dlog(sigma), an error of D counts by the distance in log(sigma) over which it stands in for a call.
+        As dx = (x - D) dlog(sigma), an error of D counts by the distance in log(sigma) over which it stands in for a call. Of an
+        error of x at sigma, Gaussian data of spread SIGMA_DATA keep SIGMA_DATA / hypot(SIGMA_DATA, sigma) at the end, real data
+        more, as their details follow x: the root of it is what served the embedded model and a mixture both.
         """
         order, error = self.errors.best(self._coordinate(sigma))
         error *= self._mix(sigma)[1] if self._mix else 1.0
+        error *= math.sqrt(SIGMA_DATA / math.hypot(SIGMA_DATA, sigma))
         return order, error / self._size * math.log(self.history[0].sigma / sigma) if self._size else math.inf
 
     def _node(self, key, dtype):
