@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from bench.measure import bfloat16_floor, forecast_cost, measure
-from bench.methods import CALIBRATED, fit, methods
+from bench.measure import bfloat16_floor, forecast_cost, measure, side_by_side
+from bench.methods import CALIBRATED, DEFAULT, fit, methods
 from bench.options import option_methods, option_table
 from bench.plots import pareto, sheet
 from bench.tables import report
@@ -56,7 +56,7 @@ class Results:
 
     def __init__(self, folder):
         self.folder, self.shown = folder, []
-        self.content = {"about": about(), "rows": [], "bfloat16": [], "sizes": [], "forecast_cost": []}
+        self.content = {"about": about(), "rows": [], "clock": [], "bfloat16": [], "sizes": [], "forecast_cost": []}
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self):
@@ -87,7 +87,7 @@ def compare(args):
             print(f"{name}, scale {scale:g}: no --calibrations for it; `our nodes` are those of the nearest scale", flush=True)
         todo, missing = methods(args.budgets, fitted)
         for package in missing.keys() - named:
-            print(f"skipped: {missing[package]}; `pip install {package}` has them", flush=True)
+            print(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it", flush=True)
         named |= missing.keys()
         for size, seed in batches(args, name):
             first = size == args.sizes[0]
@@ -103,6 +103,10 @@ def compare(args):
             low = embedded(*batch, dtype=torch.bfloat16)
             calibration = fitted.calibration if 8 in fitted.plans else None
             results.content["bfloat16"] += bfloat16_floor(embedded(*batch), low, calibration)
+            if scale == args.scales[0]:
+                timed = [method for method in todo if method.label in (DEFAULT, CALIBRATED) and method.budget in SHOWN]
+                for size in args.sizes:
+                    results.content["clock"] += side_by_side(embedded(scale, size, args.seeds[0], args.crops), timed)
             calibrated = [method for method in todo if method.label == CALIBRATED and method.budget in SHOWN]
             for size in args.sizes if len(args.sizes) > 1 else ():
                 results.content["sizes"] += measure(embedded(scale, size, 0, len(CROPS)), calibrated)[0]

@@ -190,9 +190,11 @@ def test_benchmark_writes_tables_and_plots(tmp_path, capsys, monkeypatch):
     results = json.loads((tmp_path / "results.json").read_text())
     assert {row["workload"] for row in results["rows"]} == {"mixture", "embedded"}
     assert {row["calls"] for row in results["rows"] if row["budget"] == 8} == {7, 8}  # 7: Heun's calls are odd
+    assert {row["label"] for row in results["clock"]} == {"full run", methods.DEFAULT, methods.CALIBRATED}
+    assert all(row["speed_up"] > 0 and 0 < row["outside"] < 1 for row in results["clock"])
     assert results["bfloat16"] and results["forecast_cost"] and results["about"]["packages"]["torch"]
     text = (tmp_path / "tables.txt").read_text()
-    assert "embedded, 16 px, scale 1" in text and "ours - best of the others" in text and text in capsys.readouterr().out
+    assert "embedded, 16 px, scale 1" in text and "FSampler 2  " in text and " 1: " in text and "ours - best of the others" in text and text in capsys.readouterr().out
     assert (tmp_path / "pareto.png").stat().st_size > 10_000 and (tmp_path / "sheet.png").stat().st_size > 1_000
 
 

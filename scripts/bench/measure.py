@@ -9,7 +9,7 @@ from figures import sharpness
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from tqdm import tqdm
 
-from .methods import CALIBRATED, DENOISED, EPS, OURS, Method, evenly, host, reference, sampler_of
+from .methods import CALIBRATED, DEFAULT, DENOISED, EPS, OURS, Method, evenly, host, reference, sampler_of
 from .workloads import FULL_CALLS, NODES
 
 EXACT_STEPS = {"mixture": 300, "embedded": 80}
@@ -56,13 +56,34 @@ def row(workload, result, exact, full, full_seconds):
     ideal = FULL_CALLS / calls
     return {
         "workload": workload.name, "size": workload.size, "scale": workload.scale, "seed": workload.seed,
-        "label": method.label, "family": method.family, "budget": method.budget, "calls": calls,
+        "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting, "calls": calls,
         "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up / ideal,
         "cpu_seconds": cpu_seconds, "cpu_speed_up": cpu_speed_up, "cpu_of_ideal": cpu_speed_up / ideal,
         "exact_dB": psnr(picture, exact), "exact_SSIM": ssim(picture, exact),
         "full_dB": psnr(picture, full), "full_SSIM": ssim(picture, full),
         "sharpness": sharpness(picture) / sharpness(exact),
     }  # fmt: skip
+
+
+def side_by_side(workload, todo, repeats=9):
+    """What runs cost beside the full run, all taking turns. A row for each method of ``todo``.
+
+    ``speed_up`` is that of the fastest of the ``repeats``, since other programs on the machine slow a run down by up to a third.
+    ``outside`` is the share of its time that a run spends outside the denoiser, the median: what calls alone would save.
+    """
+    full = Method("full run", "full run", None, host)
+    spent = {method: [] for method in [full, *todo]}
+    for _ in tqdm(range(repeats), desc=f"{workload.name} {workload.size} px, in turns", leave=False):
+        for method, taken in spent.items():
+            workload.seconds = 0.0
+            _, calls, (seconds, _) = timed(workload, method.begin)
+            taken.append((seconds, 1 - workload.seconds / seconds, calls))
+    rows = []
+    for method, taken in spent.items():
+        seconds, outside, calls = zip(*taken, strict=True)
+        named = {"label": method.label, "size": workload.size, "scale": workload.scale, "calls": calls[0]}
+        rows.append({**named, "speed_up": min(spent[full])[0] / min(seconds), "outside": median(outside)})
+    return rows
 
 
 def psnr(pictures, reference):
@@ -84,7 +105,7 @@ def bfloat16_floor(single, low, calibration, budget=8):
     """
     exact = single.picture(reference(single, EXACT_STEPS[single.name]))
     full, _, seconds = timed(single, host)
-    runs = {"full run": None, "TaylorSeerGuider": {"calls": budget}}
+    runs = {"full run": None, DEFAULT: {"calls": budget}}
     if calibration is not None:
         runs[CALIBRATED] = {"calibration": str(calibration), "calls": budget}
     rows = []

@@ -16,7 +16,7 @@ from .workloads import EDM, NODES, own_guider, schedule, training
 
 OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
-CALIBRATED = "TaylorSeerGuider, calibrated"
+DEFAULT, CALIBRATED = "TaylorSeerGuider", "TaylorSeerGuider, calibrated"
 EPS = {"quantity": "eps", "max_order": 2}
 DENOISED = {"quantity": "denoised"}
 LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
@@ -29,13 +29,14 @@ AGREEMENTS = (0.2, 1.0)  # of FSampler's two orders
 class Method:
     """``begin(workload)`` builds what is needed and gives a function that samples, which is what is timed, and returns x.
 
-    ``budget`` is None where the run itself decides how many calls it makes.
+    ``budget`` is None where the run itself decides how many calls it makes, by ``setting``, a tolerance.
     """
 
     label: str
     family: str
     budget: int | None
     begin: Callable = field(repr=False)
+    setting: float | None = None
 
 
 @dataclass
@@ -89,7 +90,7 @@ def methods(budgets, fit):
     foretold, none_either = forecasts.available()
     made = [method for budget in budgets for method in _ours(budget, fit)]
     for tolerance in TOLERANCES:
-        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"tolerance": tolerance})))
+        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"tolerance": tolerance}), tolerance))
     for budget in budgets:
         for name, solve in steps.items():
             count = (budget + 1) // 2 if name == "Heun" else budget
@@ -101,14 +102,14 @@ def methods(budgets, fit):
             made += _forecasts(budget, foretold, fit)
     for order in (2, 3, 4):
         for tolerance in AGREEMENTS:
-            made.append(Method(f"FSampler {order}", FORECASTS, None, at_once(_fsampler, order, tolerance)))
+            made.append(Method(f"FSampler {order}", FORECASTS, None, at_once(_fsampler, order, tolerance), tolerance))
     return made, no_package | none_either
 
 
 def _ours(budget, fit):
     calls, even = {"calls": budget}, {"activate": evenly(budget, NODES)}
     for label, options in {
-        "TaylorSeerGuider": calls,
+        DEFAULT: calls,
         "TaylorSeerGuider, even nodes": even,
         "TaylorSeerGuider, denoised": {**calls, **DENOISED},
         "TaylorSeerGuider, eps 2, later": {**even, **LATER},

@@ -80,9 +80,10 @@ def draw(panel, rows, looks):
 
 
 def curve(rows):
-    """[(calls, mean dB)] by calls: a point for each budget, or for each run where the run decides."""
-    keys = dict.fromkeys(row["budget"] or row["calls"] for row in rows)
-    groups = {key: [row for row in rows if (row["budget"] or row["calls"]) == key] for key in keys}
+    """[(calls, mean dB)] by calls: a point for each budget, or for each setting of a method without budgets."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["budget"] or row["setting"], []).append(row)
     return sorted((mean(group, "calls"), mean(group)) for group in groups.values())
 
 

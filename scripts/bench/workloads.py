@@ -1,6 +1,7 @@
 """What is sampled: a denoiser that counts its calls, its conditionings, the noise, and how a sample becomes a picture."""
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def schedule(steps=NODES):
 
 @dataclass
 class Workload:
-    """One batch to sample at one guidance scale. ``calls`` counts the denoiser's runs; a guided pair is one run."""
+    """One batch to sample at one guidance scale. ``calls`` and ``seconds`` are the denoiser's; a guided pair is one call."""
 
     name: str
     scale: float
@@ -36,11 +37,14 @@ class Workload:
     uc: dict
     picture: object = staticmethod(lambda x: x)
     calls: int = 0
+    seconds: float = 0.0
 
     def network(self, x, sigma, cond):
-        """The denoiser as a sampler takes it, counted."""
-        self.calls += 1
-        return self.denoiser(x, sigma, cond)
+        """The denoiser as a sampler takes it, counted and timed."""
+        started = perf_counter()
+        denoised = self.denoiser(x, sigma, cond)
+        self.calls, self.seconds = self.calls + 1, self.seconds + perf_counter() - started
+        return denoised
 
     def denoise(self, x, sigma):
         """The guided output (B, ...) at ``x`` and one sigma for all of the batch: what methods without a guider ask."""
