@@ -28,6 +28,10 @@ class Report:
     peak_bytes: int = 0  # most that the history ever held
     finished: bool = False
 
+    def hold(self, tensors):
+        """Count what history holds now."""
+        self.peak_bytes = max(self.peak_bytes, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
     def _of(self, action):
         return [visit for visit in self.visits if visit.action == action]
 

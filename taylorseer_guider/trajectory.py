@@ -183,8 +183,7 @@ class Trajectory:
             self._size = rms(denoised).amin().item()
         self.history.appendleft(Output(visit.sigma, visit.step, visit.node, value))
         self._out = denoised.dtype, denoised.device
-        held_bytes = sum(output.value.numel() * output.value.element_size() for output in self.history)
-        self.report.peak_bytes = max(self.report.peak_bytes, held_bytes)
+        self.report.hold(output.value for output in self.history)
 
     def _learn(self, sigma, value):
         """Compare ``value`` with what each order would have forecast of it."""

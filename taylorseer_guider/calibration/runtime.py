@@ -117,6 +117,4 @@ class CalibratedRun:
         kept, where = self.settings.history_dtype or branches[0].dtype, self.settings.history_device
         copies = [branch.detach().to(kept, copy=True).to(where or branch.device) for branch in branches]
         self.history.appendleft(Held(copies, [pooled(copy) for copy in copies] if with_lows else []))
-        tensors = [tensor for held in self.history for tensor in (*held.branches, *held.lows)]
-        total = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        self.report.peak_bytes = max(self.report.peak_bytes, total)
+        self.report.hold(tensor for held in self.history for tensor in (*held.branches, *held.lows))
