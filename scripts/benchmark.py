@@ -86,14 +86,13 @@ def compare(args):
         if fitted.calibration is None:
             print(f"{name}, scale {scale:g}: no --calibrations for it; `our nodes` are those of the nearest scale", flush=True)
         todo, missing = methods(args.budgets, fitted)
+        shown = [method for method in todo if method.budget in SHOWN]
         for package in missing.keys() - named:
             print(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it", flush=True)
         named |= missing.keys()
         for size, seed in batches(args, name):
-            first = size == args.sizes[0]
             workload = held_out(name, scale, size, seed, args.crops)
-            chosen = todo if first else [method for method in todo if method.budget in SHOWN]
-            rows, pictures = measure(workload, chosen, keep=SHOWN)
+            rows, pictures = measure(workload, todo if size == args.sizes[0] else shown, keep=SHOWN)
             results.content["rows"] += rows
             if name == "embedded" and (size, seed) == (args.sizes[-1], args.seeds[0]) and set(SHOWN) <= set(args.budgets):
                 results.shown.append((rows, pictures))
@@ -104,10 +103,10 @@ def compare(args):
             calibration = fitted.calibration if 8 in fitted.plans else None
             results.content["bfloat16"] += bfloat16_floor(embedded(*batch), low, calibration)
             if scale == args.scales[0]:
-                timed = [method for method in todo if method.label in (DEFAULT, CALIBRATED) and method.budget in SHOWN]
+                timed = [method for method in shown if method.label in (DEFAULT, CALIBRATED)]
                 for size in args.sizes:
                     results.content["clock"] += side_by_side(embedded(scale, size, args.seeds[0], args.crops), timed)
-            calibrated = [method for method in todo if method.label == CALIBRATED and method.budget in SHOWN]
+            calibrated = [method for method in shown if method.label == CALIBRATED]
             for size in args.sizes if len(args.sizes) > 1 else ():
                 results.content["sizes"] += measure(embedded(scale, size, 0, len(CROPS)), calibrated)[0]
             results.save()

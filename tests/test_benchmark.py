@@ -194,7 +194,8 @@ def test_benchmark_writes_tables_and_plots(tmp_path, capsys, monkeypatch):
     assert all(row["speed_up"] > 0 and 0 < row["outside"] < 1 for row in results["clock"])
     assert results["bfloat16"] and results["forecast_cost"] and results["about"]["packages"]["torch"]
     text = (tmp_path / "tables.txt").read_text()
-    assert "embedded, 16 px, scale 1" in text and "FSampler 2  " in text and " 1: " in text and "ours - best of the others" in text and text in capsys.readouterr().out
+    assert "embedded, 16 px, scale 1" in text and "ours - best of the others" in text and text in capsys.readouterr().out
+    assert "FSampler 2  " in text and " 1: " in text
     assert (tmp_path / "pareto.png").stat().st_size > 10_000 and (tmp_path / "sheet.png").stat().st_size > 1_000
 
 

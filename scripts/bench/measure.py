@@ -2,7 +2,7 @@
 
 from functools import partial
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter
 
 import torch
 from figures import sharpness
@@ -13,15 +13,16 @@ from .methods import CALIBRATED, DEFAULT, DENOISED, EPS, OURS, Method, evenly, h
 from .workloads import FULL_CALLS, NODES
 
 EXACT_STEPS = {"mixture": 300, "embedded": 80}
+FULL_RUN = Method("full run", "full run", None, host)
 
 
 @torch.no_grad()
 def timed(workload, begin):
-    """(pictures, calls, (seconds, processor seconds)) of the run that ``begin(workload)`` makes ready, which is not timed."""
+    """(pictures, calls, seconds) of the run that ``begin(workload)`` makes ready, which is not timed."""
     run = begin(workload)
-    workload.calls, started, worked = 0, perf_counter(), process_time()
+    workload.calls, workload.seconds, started = 0, 0.0, perf_counter()
     x = run()
-    seconds = perf_counter() - started, process_time() - worked
+    seconds = perf_counter() - started
     return workload.picture(x), workload.calls, seconds
 
 
@@ -40,25 +41,19 @@ def measure(workload, todo, keep=()):
         if method.budget in keep:
             pictures[method.label, method.budget] = picture
     after = timed(workload, host)[2]
-    full_seconds = tuple((a + b) / 2 for a, b in zip(before, after, strict=True))
-    results.insert(0, (Method("full run", "full run", None, host), full, calls, full_seconds))
+    full_seconds = (before + after) / 2
+    results.insert(0, (FULL_RUN, full, calls, full_seconds))
     return [row(workload, result, exact, full, full_seconds) for result in results], pictures
 
 
 def row(workload, result, exact, full, full_seconds):
-    """One run as plain figures.
-
-    ``of_ideal`` is the speed-up over that of a free forecast, full calls / calls; ``cpu_of_ideal`` the same in processor time,
-    which other programs on the machine change less.
-    """
-    method, picture, calls, (seconds, cpu_seconds) = result
-    speed_up, cpu_speed_up = full_seconds[0] / seconds, full_seconds[1] / cpu_seconds
-    ideal = FULL_CALLS / calls
+    """One run as plain figures. ``of_ideal`` is the speed-up over that of a free forecast, full calls / calls."""
+    method, picture, calls, seconds = result
+    speed_up = full_seconds / seconds
     return {
         "workload": workload.name, "size": workload.size, "scale": workload.scale, "seed": workload.seed,
         "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting, "calls": calls,
-        "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up / ideal,
-        "cpu_seconds": cpu_seconds, "cpu_speed_up": cpu_speed_up, "cpu_of_ideal": cpu_speed_up / ideal,
+        "seconds": seconds, "speed_up": speed_up, "of_ideal": speed_up * calls / FULL_CALLS,
         "exact_dB": psnr(picture, exact), "exact_SSIM": ssim(picture, exact),
         "full_dB": psnr(picture, full), "full_SSIM": ssim(picture, full),
         "sharpness": sharpness(picture) / sharpness(exact),
@@ -71,18 +66,16 @@ def side_by_side(workload, todo, repeats=9):
     ``speed_up`` is that of the fastest of the ``repeats``, since other programs on the machine slow a run down by up to a third.
     ``outside`` is the share of its time that a run spends outside the denoiser, the median: what calls alone would save.
     """
-    full = Method("full run", "full run", None, host)
-    spent = {method: [] for method in [full, *todo]}
+    spent = {method: [] for method in [FULL_RUN, *todo]}
     for _ in tqdm(range(repeats), desc=f"{workload.name} {workload.size} px, in turns", leave=False):
         for method, taken in spent.items():
-            workload.seconds = 0.0
-            _, calls, (seconds, _) = timed(workload, method.begin)
+            _, calls, seconds = timed(workload, method.begin)
             taken.append((seconds, 1 - workload.seconds / seconds, calls))
     rows = []
     for method, taken in spent.items():
         seconds, outside, calls = zip(*taken, strict=True)
         named = {"label": method.label, "size": workload.size, "scale": workload.scale, "calls": calls[0]}
-        rows.append({**named, "speed_up": min(spent[full])[0] / min(seconds), "outside": median(outside)})
+        rows.append({**named, "speed_up": min(spent[FULL_RUN])[0] / min(seconds), "outside": median(outside)})
     return rows
 
 
