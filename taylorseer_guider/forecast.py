@@ -11,7 +11,7 @@ import math
 
 import torch
 
-SIGMA_DATA = 0.5  # EDM's spread of the data; where the asinh coordinate turns from linear to logarithmic
+SIGMA_DATA = 0.5  # EDM's spread of the data
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
 CHUNK = 1 << 20  # elements summed at a time on a CPU, so that partial sums stay in cache
 
@@ -19,7 +19,7 @@ COORDINATES = {
     "sigma": float,
     "rho": lambda sigma: sigma ** (1 / RHO),
     "log_sigma": math.log,
-    "asinh": lambda sigma: math.asinh(sigma / SIGMA_DATA),
+    "asinh": math.asinh,  # linear below the unit spread that v is for, logarithmic above it
 }
 
 # What is forecast, other than the denoised output D itself: q = (skip x - D) / out, as sigma -> (skip, out), with x = image +

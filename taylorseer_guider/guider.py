@@ -58,10 +58,10 @@ class TaylorSeerGuider(shim.Skipping):
     max_skip         with tolerance: most nodes in a row to forecast
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
-    coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated
+    coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated; ``auto`` is asinh for v, else rho
     basis            newton (divided differences) or taylor (the paper's truncated series)
     quantity         what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x - denoised) /
-                     sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is edm on samplers known to
+                     sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is v on samplers known to
                      add no noise, elsewhere denoised
     calibration      file of plans and weights solved for this model (``calibrate``); wins over all of the above but use_cache
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;

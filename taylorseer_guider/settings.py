@@ -11,7 +11,7 @@ import torch
 from .forecast import BASES, COORDINATES, QUANTITIES
 
 REPEATS = ("reuse", "later", "compute")
-AUTO = "auto"  # the quantity that suits the sampler
+AUTO = "auto"  # the quantity that suits the sampler, the coordinate that suits the quantity
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settings:
     tolerance: float | None = None
     max_skip: int = 3
     repeat_visits: str = "reuse"
-    coordinate: str = "rho"
+    coordinate: str = AUTO
     basis: str = "newton"
     quantity: str = AUTO
     calibration: str | None = None
@@ -44,7 +44,7 @@ class Settings:
         _whole("warmup", self.warmup, 0, "how many of the first nodes always call the denoiser")
         _whole("tail", self.tail, 0, "how many of the last nodes always call the denoiser")
         _one_of("repeat_visits", self.repeat_visits, REPEATS)
-        _one_of("coordinate", self.coordinate, COORDINATES)
+        _one_of("coordinate", self.coordinate, (AUTO, *COORDINATES))
         _one_of("basis", self.basis, BASES)
         _one_of("quantity", self.quantity, (AUTO, *QUANTITIES))
         if self.step_threshold is not None:
@@ -66,7 +66,13 @@ class Settings:
         """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none."""
         if self.quantity != AUTO:
             return self.quantity
-        return "denoised" if noisy else "edm"
+        return "denoised" if noisy else "v"
+
+    def coordinate_of(self, quantity):
+        """The coordinate to forecast ``quantity`` in."""
+        if self.coordinate != AUTO:
+            return self.coordinate
+        return "asinh" if quantity == "v" else "rho"
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)

@@ -61,13 +61,17 @@ class Trajectory:
         self.report = Report()
         self.step = None
         self.history = deque(maxlen=settings.max_order + 1)  # Outputs, newest first
-        self._mix = QUANTITIES[settings.quantity_on(noisy or self.preserving)]
+        self._forecast_as(settings.quantity_on(noisy or self.preserving))
         self.errors = ErrorModel() if settings.tolerance is not None else None
         self._size = 0.0  # RMS of the newest guided output
         self._rounded = {}  # dtype -> the keys rounded to it; hosts hand them over in the dtype of x
         self._like = None  # shape, dtype and device of the x that history was made from
         self._out = None  # dtype and device of the inner guider's output
         self._tiled = False
+
+    def _forecast_as(self, quantity):
+        self._mix = QUANTITIES[quantity]
+        self._coordinate = COORDINATES[self.settings.coordinate_of(quantity)]
 
     def _sigma(self, key):
         if not self.preserving:
@@ -132,7 +136,7 @@ class Trajectory:
         error of x at sigma, Gaussian data of spread SIGMA_DATA keep SIGMA_DATA / hypot(SIGMA_DATA, sigma) at the end, real data
         more, as their details follow x: the root of it is what served the embedded model and a mixture both.
         """
-        order, error = self.errors.best(self._coordinate(sigma))
+        order, error = self.errors.best(sigma)
         error *= self._mix(sigma)[1] if self._mix else 1.0
         error *= math.sqrt(SIGMA_DATA / math.hypot(SIGMA_DATA, sigma))
         return order, error / self._size * math.log(self.history[0].sigma / sigma) if self._size else math.inf
@@ -187,10 +191,10 @@ class Trajectory:
 
     def _learn(self, sigma, value):
         """Compare ``value`` with what each order would have forecast of it."""
-        nodes = [self._coordinate(output.sigma) for output in self.history]
-        chosen = distinct([self._coordinate(sigma), *nodes], self.settings.max_order + 2)[1:]
-        nodes, outputs = [nodes[i - 1] for i in chosen], [self.history[i - 1].value for i in chosen]
-        self.errors.learn(self._coordinate(sigma), value, nodes, outputs, BASES[self.settings.basis])
+        nodes = [self._coordinate(at) for at in (sigma, *(output.sigma for output in self.history))]
+        outputs = [self.history[i - 1] for i in distinct(nodes, self.settings.max_order + 2)[1:]]
+        sigmas, values = [output.sigma for output in outputs], [output.value for output in outputs]
+        self.errors.learn(sigma, value, sigmas, values, self._interpolate)
 
     def _kept(self, sigma, x, denoised):
         dtype = self.settings.history_dtype or denoised.dtype
@@ -198,7 +202,7 @@ class Trajectory:
             if self.settings.quantity != AUTO:
                 shapes = f"x is {tuple(x.shape)}, the output {tuple(denoised.shape)}"
                 raise ValueError(f"quantity={self.settings.quantity!r}: {shapes}; use 'denoised'")
-            self._mix = None
+            self._forecast_as("denoised")
         if self._mix:
             skip, out = self._mix(sigma)
             value = weighted_sum([skip * self._unscale(sigma) / out, -1 / out], [x, denoised], dtype)
@@ -225,12 +229,12 @@ class Trajectory:
     def _weights(self, visit):
         if visit.reason == "repeated":
             return [self._held(visit.sigma)], [1.0]
-        u, order = self._coordinate(visit.sigma), self.settings.max_order
+        order = self.settings.max_order
         if self.errors is not None and self.errors.constants:
             order, visit.error = self._expected(visit.sigma)
-        nodes = [self._coordinate(output.sigma) for output in self.history]
-        chosen = distinct(nodes, order + 1)
-        return [self.history[i] for i in chosen], BASES[self.settings.basis]([nodes[i] for i in chosen], u)
+        outputs = [self.history[i] for i in distinct([self._coordinate(output.sigma) for output in self.history], order + 1)]
+        return outputs, self._interpolate([output.sigma for output in outputs], visit.sigma)
 
-    def _coordinate(self, sigma):
-        return COORDINATES[self.settings.coordinate](sigma)
+    def _interpolate(self, sigmas, sigma):
+        """Weights of outputs at ``sigmas``, newest first, in the forecast at ``sigma``."""
+        return BASES[self.settings.basis]([self._coordinate(other) for other in sigmas], self._coordinate(sigma))

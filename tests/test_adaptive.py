@@ -24,7 +24,7 @@ def test_the_error_of_a_polynomial_one_degree_too_high_is_expected_exactly(gaps,
     nodes = [-sum(gaps[:i]) for i in range(1, 5)]  # newest first; the call under way is at 0
     coefficients = [0.5, -1.0, 2.0, 0.7][: degree + 1]
     values = [polynomial(coefficients, u) for u in nodes]
-    model = ErrorModel()
+    model = ErrorModel(float)
     model.learn(0.0, polynomial(coefficients, 0.0), nodes, values, newton_weights)
     known = [0.0, *nodes][:degree]
     guess = weighted_sum(newton_weights(known, ahead), [polynomial(coefficients, u) for u in known])
@@ -38,7 +38,7 @@ def test_nothing_measured_is_nothing_trusted():
 
 
 def test_the_order_that_would_have_forecast_best_is_chosen():
-    line, jump = ErrorModel(), ErrorModel()
+    line, jump = ErrorModel(float), ErrorModel(float)
     nodes = [-1.0, -2.0, -3.0]
     line.learn(0.0, polynomial([1, 1], 0.0), nodes, [polynomial([1, 1], u) for u in nodes], newton_weights)
     assert line.best(1.0)[0] == 1 or line.best(1.0)[1] < 1e-6

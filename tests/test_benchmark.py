@@ -206,7 +206,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
 
 def test_options_are_ranked(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
-    few = [method for method in benchmark.option_methods(budgets=(5,)) if "edm      order 1" in method.label]
+    few = [method for method in benchmark.option_methods(budgets=(5,)) if "v        order 1" in method.label]
     monkeypatch.setattr(benchmark, "option_methods", lambda: few)
     monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
     assert run("--options", "--scales", 1, "--seeds", 0, "--sizes", 16, "--out-dir", tmp_path) == 0

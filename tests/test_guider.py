@@ -52,7 +52,7 @@ def test_the_error_falls_with_smaller_intervals(name):
     assert errors[-1] == 0 < errors[-2] < 0.1
 
 
-@pytest.mark.parametrize("coordinate", ["sigma", "rho", "log_sigma", "asinh"])
+@pytest.mark.parametrize("coordinate", ["auto", "sigma", "rho", "log_sigma", "asinh"])
 @pytest.mark.parametrize("basis", ["newton", "taylor"])
 def test_every_coordinate_and_basis_comes_near_the_full_run(coordinate, basis):
     problem = GaussianMixture(spread=0.6)

@@ -23,10 +23,18 @@ def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_fo
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_auto_is_edm_where_the_sampler_adds_no_noise(name):
-    by_itself, edm, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
-                                ({}, {"quantity": "edm"}, {"quantity": "denoised"}))  # fmt: skip
-    assert torch.equal(by_itself, edm) and not torch.equal(by_itself, denoised)
+def test_auto_is_v_where_the_sampler_adds_no_noise(name):
+    by_itself, v, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
+                              ({}, {"quantity": "v"}, {"quantity": "denoised"}))  # fmt: skip
+    assert torch.equal(by_itself, v) and not torch.equal(by_itself, denoised)
+
+
+@pytest.mark.parametrize(("quantity", "coordinate"), [("v", "asinh"), ("edm", "rho"), ("eps", "rho"), ("denoised", "rho")])
+def test_the_coordinate_suits_the_quantity(quantity, coordinate):
+    by_itself, named = (sample("EulerEDMSampler", GaussianMixture(), quantity=quantity, **options)[0] for options in
+                        ({}, {"coordinate": coordinate}))  # fmt: skip
+    other, _ = sample("EulerEDMSampler", GaussianMixture(), quantity=quantity, coordinate="log_sigma")
+    assert torch.equal(by_itself, named) and not torch.equal(by_itself, other)
 
 
 class SomethingEulerSampler(EulerEDMSampler):

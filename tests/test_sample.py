@@ -173,7 +173,7 @@ MISTAKES = [
     (["engine.params.weights=" + __file__], "not weights of this model"),
     (["sampler_confg.params.num_steps=3"], "engine, sampler_config"),
     (["nonsense"], "give key.path=value"),
-    (["sampler_config.params.guider_config.params.coordinate=rhoo"], "choose one of sigma, rho, log_sigma, asinh"),
+    (["sampler_config.params.guider_config.params.coordinate=rhoo"], "choose one of auto, sigma, rho, log_sigma, asinh"),
     (["sampler_config.params.guider_config.params.intervall=3"], "unknown option intervall"),
 ]
 

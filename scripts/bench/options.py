@@ -35,7 +35,8 @@ def option_table(rows, most=12):
         per_solver = [mean([row for row in known if row["family"] == f"{OURS}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, sum(per_solver) / len(per_solver)]
     default = Settings()
-    chosen = named(default.coordinate, default.basis, default.quantity_on(noisy=False), default.max_order)
+    quantity = default.quantity_on(noisy=False)
+    chosen = named(default.coordinate_of(quantity), default.basis, quantity, default.max_order)
     ranked = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(ranked, start=1):
