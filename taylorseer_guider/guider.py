@@ -61,8 +61,8 @@ class TaylorSeerGuider(shim.Skipping):
     coordinate       sigma, rho, log_sigma or asinh: in what the outputs are interpolated; ``auto`` is asinh for v, else rho
     basis            newton (divided differences) or taylor (the paper's truncated series)
     quantity         what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x - denoised) /
-                     sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is v on samplers known to
-                     add no noise, elsewhere denoised
+                     sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is, on samplers known
+                     to add no noise, v with ``calls`` or ``tolerance`` and edm with other plans; elsewhere denoised
     calibration      file of plans and weights solved for this model (``calibrate``); wins over all of the above but use_cache
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
                      wins over interval, warmup and tail

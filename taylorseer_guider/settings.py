@@ -11,7 +11,7 @@ import torch
 from .forecast import BASES, COORDINATES, QUANTITIES
 
 REPEATS = ("reuse", "later", "compute")
-AUTO = "auto"  # the quantity that suits the sampler, the coordinate that suits the quantity
+AUTO = "auto"  # the quantity that suits the sampler and the plan, the coordinate that suits the quantity
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,16 @@ class Settings:
         self._set("history_device", _device(self.history_device))
 
     def quantity_on(self, noisy):
-        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none."""
+        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none.
+
+        Where x is small noise on an image, v follows x closest: nearest if calls are where outputs turn, but what noise is left
+        between calls that are too far apart there stays as grain. edm is safer where nobody looked where they turn.
+        """
         if self.quantity != AUTO:
             return self.quantity
-        return "denoised" if noisy else "v"
+        if noisy:
+            return "denoised"
+        return "edm" if self.calls is None and self.tolerance is None else "v"
 
     def coordinate_of(self, quantity):
         """The coordinate to forecast ``quantity`` in."""

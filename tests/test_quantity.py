@@ -22,11 +22,15 @@ def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_fo
     assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
 
 
+PLANS = [({}, "edm"), ({"activate": [0, 9]}, "edm"), ({"calls": 7}, "v"), ({"tolerance": 0.1}, "v")]
+
+
+@pytest.mark.parametrize(("plan", "quantity"), PLANS)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_auto_is_v_where_the_sampler_adds_no_noise(name):
-    by_itself, v, denoised = (sample(name, GaussianMixture(), **options)[0] for options in
-                              ({}, {"quantity": "v"}, {"quantity": "denoised"}))  # fmt: skip
-    assert torch.equal(by_itself, v) and not torch.equal(by_itself, denoised)
+def test_auto_suits_the_plan_where_the_sampler_adds_no_noise(name, plan, quantity):
+    by_itself, named, denoised = (sample(name, GaussianMixture(), **plan, **options)[0] for options in
+                                  ({}, {"quantity": quantity}, {"quantity": "denoised"}))  # fmt: skip
+    assert torch.equal(by_itself, named) and not torch.equal(by_itself, denoised)
 
 
 @pytest.mark.parametrize(("quantity", "coordinate"), [("v", "asinh"), ("edm", "rho"), ("eps", "rho"), ("denoised", "rho")])

@@ -34,7 +34,7 @@ def option_table(rows, most=12):
         known = [row for row in rows if row["label"] == label]
         per_solver = [mean([row for row in known if row["family"] == f"{OURS}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, sum(per_solver) / len(per_solver)]
-    default = Settings()
+    default = Settings(calls=5)  # every budget is spread
     quantity = default.quantity_on(noisy=False)
     chosen = named(default.coordinate_of(quantity), default.basis, quantity, default.max_order)
     ranked = sorted(means, key=lambda label: -means[label][-1])
