@@ -191,7 +191,7 @@ class Trajectory:
 
     def _learn(self, sigma, value):
         """Compare ``value`` with what each order would have forecast of it."""
-        nodes = [self._coordinate(at) for at in (sigma, *(output.sigma for output in self.history))]
+        nodes = [self.errors.coordinate(at) for at in (sigma, *(output.sigma for output in self.history))]
         outputs = [self.history[i - 1] for i in distinct(nodes, self.settings.max_order + 2)[1:]]
         sigmas, values = [output.sigma for output in outputs], [output.value for output in outputs]
         self.errors.learn(sigma, value, sigmas, values, self._interpolate)
