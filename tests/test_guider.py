@@ -138,7 +138,7 @@ def test_nothing_leaks_between_runs_sizes_and_batches(options):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_calls_is_a_budget_that_is_kept(name):
     problem, errors = GaussianMixture(), []
-    full, _ = sample(name, problem, interval=1, quantity="v")
+    full, _ = sample(name, problem, interval=1, repeat_visits="reuse", quantity="v")
     for calls in (5, 8, 13, 20):
         problem.calls = 0
         image, built = sample(name, problem, calls=calls)
