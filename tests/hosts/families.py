@@ -85,7 +85,7 @@ class _StandIn(types.ModuleType):
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a stand-in for what is in ``NEVER_CALLED``. Last on the path, so that a package that is there wins."""
+    """Finds a stand-in for what is in ``NEVER_CALLED``. First on the path: an installed one may lack what it needs itself."""
 
     def find_spec(self, name, path=None, target=None):
         known = name.split(".")[0] in NEVER_CALLED
@@ -104,7 +104,7 @@ def _stand_ins():
         with suppress(ImportError):
             importlib.import_module(name)
     finder = _StandIns()
-    sys.meta_path.append(finder)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
