@@ -21,10 +21,13 @@ import pictures  # noqa: E402
 import sample  # noqa: E402
 from engines import infdit  # noqa: E402
 
-NEEDED = {"sat": "SwissArmyTransformer", "torchvision": "torchvision", "open_clip": "open_clip_torch"}
+NEEDED = {
+    "sat": "SwissArmyTransformer", "open_clip": "open_clip_torch", "torchvision": "torchvision", "transformers": "transformers",
+    "requests": "requests", "wandb": "wandb",  # the first one's, which does not say so
+}  # fmt: skip
 if not INFDIT.at_hand:
     pytest.skip(f"Inf-DiT: {INFDIT.get}", allow_module_level=True)
-if lacking := [package for name, package in {**NEEDED, "transformers": "transformers"}.items() if not find_spec(name)]:
+if lacking := [package for name, package in NEEDED.items() if not find_spec(name)]:
     pytest.skip(f"Inf-DiT's network: pip install {' '.join(lacking)}", allow_module_level=True)
 
 FLAGS = {
