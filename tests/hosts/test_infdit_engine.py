@@ -20,14 +20,12 @@ import configuration  # noqa: E402
 import pictures  # noqa: E402
 import sample  # noqa: E402
 from engines import infdit  # noqa: E402
+from engines.checkouts import PIP_NAMES  # noqa: E402
 
-NEEDED = {
-    "sat": "SwissArmyTransformer", "open_clip": "open_clip_torch", "torchvision": "torchvision", "transformers": "transformers",
-    "requests": "requests", "wandb": "wandb",  # the first one's, which does not say so
-}  # fmt: skip
+NEEDED = ("sat", "open_clip", "torchvision", "transformers", "requests", "wandb")  # the last two are sat's, which does not say so
 if not INFDIT.at_hand:
     pytest.skip(f"Inf-DiT: {INFDIT.get}", allow_module_level=True)
-if lacking := [package for name, package in NEEDED.items() if not find_spec(name)]:
+if lacking := [PIP_NAMES.get(name, name) for name in NEEDED if not find_spec(name)]:
     pytest.skip(f"Inf-DiT's network: pip install {' '.join(lacking)}", allow_module_level=True)
 
 FLAGS = {
