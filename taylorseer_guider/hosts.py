@@ -1,8 +1,8 @@
-"""The known hosts as data: where their samplers and guiders live."""
+"""The known hosts and samplers as data: where they live, and how they step."""
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,15 @@ class Host:
         return self.sampling in sys.modules
 
     def sampler_base(self):
-        """The class that all of this host's samplers inherit from."""
-        return getattr(sys.modules[self.sampling], self.base)
+        """The class that all of this host's samplers inherit from; None while its module is still being imported."""
+        return getattr(sys.modules[self.sampling], self.base, None)
 
     def guider_class(self, name):
         """The host's own guider class ``name``."""
         return getattr(importlib.import_module(self.guiders), name)
 
 
+STANDALONE = Host("standalone", "taylorseer_guider.standalone.sampling", "taylorseer_guider.standalone.guiders")
 HOSTS = (
     # also CogVideoX SAT, CogView3 and SUPIR, whose packages have this name too
     Host("sgm", "sgm.modules.diffusionmodules.sampling", "sgm.modules.diffusionmodules.guiders"),
@@ -36,17 +37,8 @@ HOSTS = (
         "imaginairy.modules.sgm.diffusionmodules.sampling",
         "imaginairy.modules.sgm.diffusionmodules.guiders",
     ),
-    Host("standalone", "taylorseer_guider.standalone.sampling", "taylorseer_guider.standalone.guiders"),
+    STANDALONE,
 )
-
-METHODS = {"EulerEDMSampler": "euler", "HeunEDMSampler": "heun", "ConcatSRHeunEDMSampler": "heun"}  # that can be calibrated
-
-NOISELESS = {*METHODS, "DPMPP2MSampler", "LinearMultistepSampler"}  # without churn, they add no noise of their own
-
-
-def adds_noise(sampler):
-    """Whether ``sampler`` may add noise on the way: all do but those known not to."""
-    return type(sampler).__name__ not in NOISELESS or getattr(sampler, "s_churn", 0) > 0
 
 
 def loaded_hosts():
@@ -54,20 +46,62 @@ def loaded_hosts():
     return [host for host in HOSTS if host.loaded()]
 
 
-def building_host():
-    """The host that is building a guider right now; failing that, the only one loaded; else None.
+def only_host():
+    """The host whose guiders ``scale`` alone means: the one that is loaded beside standalone, else standalone.
 
-    A process may hold several hosts. The one that matters is the one whose sampler's constructor is on the stack.
+    ValueError where several are loaded.
     """
-    hosts = {host.sampling: host for host in loaded_hosts()}
-    frame = sys._getframe(1)
-    while frame is not None:
-        if host := hosts.get(frame.f_globals.get("__name__")):
-            return host
-        frame = frame.f_back
-    return next(iter(hosts.values())) if len(hosts) == 1 else None
+    others = [host for host in loaded_hosts() if host is not STANDALONE]
+    if len(others) > 1:
+        names = " and ".join(host.name for host in others)
+        remedy = f"name one of them, such as guider_config: {{target: {others[0].guiders}.VanillaCFG}}"
+        raise ValueError(f"guider_config=None: {names} are loaded, and each has a VanillaCFG; {remedy}")
+    return others[0] if others else STANDALONE
 
 
-def host_named(name):
-    """The host of that name, loaded or not."""
-    return next(host for host in HOSTS if host.name == name)
+@dataclass(frozen=True)
+class Stepping:
+    """How a sampler steps, as far as it is known.
+
+    ``visits`` counts the outputs that a step asks for: the first at its beginning, a second one at its end (but not where that
+    is sigma 0); None where they may lie elsewhere. ``noisy``: it may add noise on the way. ``rising``: its keys are square roots
+    of alpha_cumprod, not sigmas. ``method`` names what can be calibrated.
+    """
+
+    name: str | None = None
+    method: str | None = None
+    visits: int | None = None
+    noisy: bool = True
+    rising: bool = False
+
+
+SAMPLERS = {
+    "EulerEDMSampler": Stepping(method="euler", visits=1, noisy=False),
+    "HeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
+    "ConcatSRHeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
+    "DPMPP2MSampler": Stepping(visits=1, noisy=False),
+    "LinearMultistepSampler": Stepping(visits=1, noisy=False),
+    "EulerAncestralSampler": Stepping(visits=1),
+    "ConcatDDIMSampler": Stepping(visits=1),
+    "ZeroSNRDDIMSampler": Stepping(rising=True),
+    "VideoDDIMSampler": Stepping(rising=True),
+    "Image2VideoDDIMSampler": Stepping(rising=True),
+}
+STEPS = {"__call__", "sampler_step", "euler_step", "possible_correction_step", "get_variables", "get_mult"}
+
+
+def stepping(sampler):
+    """What is known of a ``sampler`` (an object, or None): its own class's entry in ``SAMPLERS``, or that of the class it inherits from.
+
+    A subclass that steps by itself, by one of the methods ``STEPS``, may do anything but change what its keys are; one with
+    churn adds noise and leaves its schedule.
+    """
+    unknown = Stepping()
+    own = set()
+    for cls in type(sampler).__mro__:
+        if known := SAMPLERS.get(cls.__name__):
+            known = replace(known, name=cls.__name__)
+            churned = getattr(sampler, "s_churn", 0) > 0
+            return replace(unknown, rising=known.rising) if churned or own & STEPS else known
+        own |= vars(cls).keys()
+    return unknown

@@ -13,6 +13,7 @@ class Visit:
     sigma: float | None
     action: str  # CALL or FORECAST
     reason: str
+    number: int = 0  # of the run's visits, counted from 0
     node: int | None = None  # of the schedule: the one that sigma is, or the start of the step that contains it
     order: int | None = None  # of the forecast
     weight_sum: float | None = None  # sum of |weights|: how much a forecast amplifies errors of the outputs it is made from

@@ -1,17 +1,80 @@
-"""Which nodes of a schedule are activated. Sigmas in, bools out; no tensors."""
+"""A run's schedule: what its keys stand for, which node a visit is at, and which nodes are called. Floats in, bools out."""
 
 import math
 from itertools import accumulate, pairwise
 from statistics import NormalDist
 
+import torch
+
 TURNS = NormalDist(-0.25, 2.25)  # log(sigma) at which a denoiser's outputs turn: where `spread` puts the calls
 FLOOR = 1e-9  # share of a node that lies far from all of it
+NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
 
 
-def plan(sigmas, *, interval=1, warmup=1, tail=0, activate=None, step_threshold=None, calls=None):
+class Schedule:
+    """The keys of a run, in the order in which a sampler visits them, and the sigmas that they stand for.
+
+    ``keys`` (1-d tensor, on any device; read once) are sigmas, or, where the sampler is ``rising``, square roots of
+    alpha_cumprod, the share of the image in a variance-preserving x: sigma is sqrt(1 - key^2) / key, infinite at the key 0 of
+    pure noise, and the last key ends the schedule without being visited. ``nodes`` are the sigmas that may be called.
+    """
+
+    def __init__(self, keys, rising=False):
+        self._keys = keys.detach().double().cpu()
+        self.rising, self.keys = rising, self._keys.tolist()
+        self.sigmas = [self.sigma(key) for key in self.keys]
+        self.nodes = self.sigmas[:-1] if rising else [sigma for sigma in self.sigmas if sigma > 0]
+        self._rounded = {}  # dtype -> (the keys rounded to it, the index of each): hosts hand them over in the dtype of x
+
+    def sigma(self, key):
+        if not self.rising:
+            return key
+        return math.sqrt(max(1 - key**2, 0)) / key if key > 0 else math.inf
+
+    def unscale(self, sigma):
+        """What turns x into image + sigma * noise."""
+        return math.sqrt(1 + sigma**2) if self.rising else 1.0
+
+    def rounded(self, dtype):
+        """The keys as a host of ``dtype`` hands them over."""
+        if dtype not in self._rounded:
+            keys = self._keys.to(dtype).tolist()
+            self._rounded[dtype] = keys, {key: i for i, key in reversed(list(enumerate(keys[: len(self.nodes)])))}
+        return self._rounded[dtype][0]
+
+    def node(self, key, dtype, step):
+        """Index of the node that ``key`` is, or of the step that contains it; None where the run has no such step.
+
+        ``step`` is the one that the sampler has announced, None where it announces none.
+        """
+        keys = self.rounded(dtype)
+        if (exact := self._rounded[dtype][1].get(key)) is not None:
+            return exact
+        if not self.nodes:
+            return None
+        near = min(range(len(self.nodes)), key=lambda i: abs(keys[i] - key))
+        if abs(keys[near] - key) <= NEAR * key:
+            return near
+        if step is not None:
+            return step
+        passed = sum(sigma >= self.sigma(key) for sigma in self.sigmas)
+        return min(max(passed - 1, 0), len(self.nodes) - 1)
+
+
+def require_falling(keys):
+    """Raise ValueError where sigmas rise: they are not noise levels in the order of sampling."""
+    first = [float(key) for key in torch.as_tensor(keys)[:2]]
+    if len(first) == 2 and first[1] > first[0]:
+        raise ValueError(
+            f"this schedule rises (from {first[0]:.4g} to {first[1]:.4g}), so its keys are no sigmas of a sampler that is known; "
+            "give use_cache: false, or a sampler whose sigmas fall"
+        )
+
+
+def plan(sigmas, *, interval=1, warmup=1, tail=0, nodes=None, step_threshold=None, calls=None):
     """For each of ``sigmas`` (floats, in the order they are visited), whether the denoiser is called there.
 
-    ``activate`` lists the indices outright, ``calls`` says how many to ``spread``; both win over ``interval``, ``warmup`` and
+    ``nodes`` lists the indices outright, ``calls`` says how many to ``spread``; both win over ``interval``, ``warmup`` and
     ``tail``. Otherwise the first ``warmup`` and last ``tail`` nodes are activated, and every ``interval``-th one counted from
     the last of the warmup.
     ``step_threshold`` also activates a node whose sigma is further than that from the newest activated one.
@@ -20,13 +83,13 @@ def plan(sigmas, *, interval=1, warmup=1, tail=0, activate=None, step_threshold=
     count = len(sigmas)
     if calls is not None:
         chosen = set(spread(sigmas, calls))
-    elif activate is None:
+    elif nodes is None:
         first = max(warmup - 1, 0)
         chosen = {i for i in range(count) if i < warmup or i >= count - tail or (i - first) % interval == 0}
     else:
-        chosen = set(activate)
+        chosen = set(nodes)
         if beyond := sorted(chosen.difference(range(count))):
-            raise ValueError(f"activate={beyond}: this schedule has nodes 0 to {count - 1}; leave out the others")
+            raise ValueError(f"plan.nodes={beyond}: this schedule has nodes 0 to {count - 1}; leave out the others")
     active, newest = [], None
     for i, sigma in enumerate(sigmas):
         far = step_threshold is not None and newest is not None and abs(sigma - newest) > step_threshold
@@ -40,10 +103,12 @@ def spread(sigmas, calls):
 
     Outputs hardly change while sigma is far above the data's spread, and again where the image is settled. ``TURNS`` is the best
     of several tried on the embedded model's training photographs; calibrated plans put their calls there, too. ValueError for
-    more calls than nodes.
+    more calls than nodes, and for sigmas that do not fall.
     """
     if calls > len(sigmas):
         raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
+    if not all(a >= b > 0 for a, b in pairwise(sigmas)):
+        raise ValueError(f"calls={calls}: only sigmas that fall can be spread over, and these do not; give interval or plan.nodes")
     above = [TURNS.cdf(math.log(a) / 2 + math.log(b) / 2) for a, b in pairwise(sigmas)] + [TURNS.cdf(math.log(sigmas[-1]))]
     shares = [a - b + FLOOR for a, b in pairwise(above)]  # of every node but the first
     left, rest = calls - 1, sorted(shares)

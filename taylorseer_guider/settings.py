@@ -1,78 +1,53 @@
 """What a user may set, and the checks that turn a mistake into one clear line at construction."""
 
+import logging
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
 from numbers import Integral, Real
 
 import torch
 
 from .forecast import BASES, COORDINATES, QUANTITIES
 
+logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
 AUTO = "auto"  # the quantity that suits the sampler and the plan, the coordinate that suits the quantity
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The forecasting options of a guider, checked. Dtypes and devices may be given by name, sequences in any form."""
+class Plan:
+    """Which nodes are called, beyond ``interval`` and ``calls``."""
 
-    use_cache: bool = True
-    interval: int = 2
-    max_order: int = 1
+    nodes: tuple[int, ...] | None = None
     warmup: int = 1
     tail: int = 0
-    activate: tuple[int, ...] | None = None
-    step_threshold: float | None = None
     tolerance: float | None = None
     max_skip: int = 3
-    repeat_visits: str = "reuse"
-    coordinate: str = AUTO
-    basis: str = "newton"
-    quantity: str = AUTO
-    calibration: str | None = None
-    calls: int | None = None
-    history_dtype: torch.dtype | None = None
-    history_device: torch.device | None = None
 
     def __post_init__(self):
-        if not isinstance(self.use_cache, bool):
-            raise ValueError(f"use_cache={self.use_cache!r}: give true or false; false is the host's own guider")
-        _whole("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
-        _whole("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
-        _whole("warmup", self.warmup, 0, "how many of the first nodes always call the denoiser")
-        _whole("tail", self.tail, 0, "how many of the last nodes always call the denoiser")
-        _one_of("repeat_visits", self.repeat_visits, REPEATS)
-        _one_of("coordinate", self.coordinate, (AUTO, *COORDINATES))
-        _one_of("basis", self.basis, BASES)
-        _one_of("quantity", self.quantity, (AUTO, *QUANTITIES))
-        if self.step_threshold is not None:
-            positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is activated")
-        _whole("max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
+        object.__setattr__(self, "nodes", _indices(self.nodes))
+        _whole("plan.warmup", self.warmup, 0, "how many of the first nodes always call the denoiser")
+        _whole("plan.tail", self.tail, 0, "how many of the last nodes always call the denoiser")
+        _whole("plan.max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
         if self.tolerance is not None:
-            positive_number("tolerance", self.tolerance, "the error up to which a node is forecast, such as 0.2")
-        if self.calls is not None:
-            _whole("calls", self.calls, 1, "how many nodes call the denoiser")
-        given = [name for name in ("activate", "tolerance", "calls") if getattr(self, name) is not None]
-        if self.calibration is None and len(given) > 1:
-            raise ValueError(f"{', '.join(f'{name}={getattr(self, name)!r}' for name in given)}: each plans the calls; leave one")
-        self._set("calibration", _path("calibration", self.calibration))
-        self._set("activate", _indices(self.activate))
-        self._set("history_dtype", _dtype(self.history_dtype))
-        self._set("history_device", _device(self.history_device))
+            positive_number("plan.tolerance", self.tolerance, "the error up to which a node is forecast, such as 0.2")
 
-    def quantity_on(self, noisy):
-        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none.
 
-        Where x is small noise on an image, v follows x closest: nearest if calls are where outputs turn, but what noise is left
-        between calls that are too far apart there stays as grain. edm is safer where nobody looked where they turn.
-        """
-        if self.quantity != AUTO:
-            return self.quantity
-        if noisy:
-            return "denoised"
-        return "edm" if self.calls is None and self.tolerance is None else "v"
+@dataclass(frozen=True)
+class Forecast:
+    """What is forecast, and in what."""
+
+    quantity: str = AUTO
+    coordinate: str = AUTO
+    basis: str = "newton"
+
+    def __post_init__(self):
+        _one_of("forecast.quantity", self.quantity, (AUTO, *QUANTITIES))
+        _one_of("forecast.coordinate", self.coordinate, (AUTO, *COORDINATES))
+        _one_of("forecast.basis", self.basis, BASES)
 
     def coordinate_of(self, quantity):
         """The coordinate to forecast ``quantity`` in."""
@@ -80,8 +55,117 @@ class Settings:
             return self.coordinate
         return "asinh" if quantity == "v" else "rho"
 
-    def _set(self, name, value):
-        object.__setattr__(self, name, value)
+
+@dataclass(frozen=True)
+class History:
+    """Where and how outputs are held; as they are, if left out. Dtypes and devices may be given by name."""
+
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", _dtype(self.dtype))
+        object.__setattr__(self, "device", _device(self.device))
+
+
+GROUPS = {"plan": Plan, "forecast": Forecast, "history": History}
+MOVED = {  # options that were flat: the group that they are in now, and their name there
+    "activate": ("plan", "nodes"),
+    **{name: ("plan", name) for name in ("warmup", "tail", "tolerance", "max_skip")},
+    **{name: ("forecast", name) for name in ("quantity", "coordinate", "basis")},
+    "history_dtype": ("history", "dtype"),
+    "history_device": ("history", "device"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The forecasting options of a guider, checked."""
+
+    use_cache: bool = True
+    interval: int = 2
+    max_order: int = 1
+    step_threshold: float | None = None
+    calls: int | None = None
+    calibration: str | None = None
+    repeat_visits: str = "reuse"
+    plan: Plan = field(default_factory=Plan)
+    forecast: Forecast = field(default_factory=Forecast)
+    history: History = field(default_factory=History)
+
+    def __post_init__(self):
+        if not isinstance(self.use_cache, bool):
+            raise ValueError(f"use_cache={self.use_cache!r}: give true or false; false is the host's own guider")
+        _whole("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
+        _whole("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
+        _one_of("repeat_visits", self.repeat_visits, REPEATS)
+        if self.step_threshold is not None:
+            positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is called")
+        if self.calls is not None:
+            _whole("calls", self.calls, 1, "how many nodes call the denoiser")
+        object.__setattr__(self, "calibration", _path("calibration", self.calibration))
+        for name, group in GROUPS.items():
+            object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
+        plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}
+        given = [f"{name}={value!r}" for name, value in plans.items() if value is not None]
+        if self.calibration is None and len(given) > 1:
+            raise ValueError(f"{', '.join(given)}: each plans the calls; leave one")
+
+    @property
+    def computes_all(self):
+        """Whether every visit is the host's own guider's, bit for bit."""
+        planned = self.calls, self.calibration, self.plan.nodes, self.plan.tolerance
+        all_called = self.interval == 1 and self.repeat_visits == "compute" and planned == (None,) * 4
+        return not self.use_cache or all_called
+
+    def quantity_on(self, noisy):
+        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none.
+
+        Where x is small noise on an image, v follows x closest: nearest if calls are where outputs turn, but what noise is left
+        between calls that are too far apart there stays as grain. edm is safer where nobody looked where they turn.
+        """
+        if self.forecast.quantity != AUTO:
+            return self.forecast.quantity
+        if noisy:
+            return "denoised"
+        return "edm" if self.calls is None and self.plan.tolerance is None else "v"
+
+
+OPTIONS = tuple(option.name for option in fields(Settings))
+
+
+def regrouped(options):
+    """``options`` with those that were flat before put into their groups; the log says once where each has gone."""
+    options = dict(options)
+    for name in [name for name in options if name in MOVED]:
+        group, inside = MOVED[name]
+        _say_moved(name, f"{group}: {{{inside}: ...}}")
+        value, given = options.pop(name), options.get(group)
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"{group}={given!r}: give a mapping such as {{{inside}: ...}}")
+        if given and inside in given:
+            raise ValueError(f"{name}={value!r}: {group}.{inside}={given[inside]!r} is given, too; leave {name} out")
+        options[group] = {**(given or {}), inside: value}
+    return options
+
+
+@cache
+def _say_moved(name, place):
+    logger.warning("the option %s is now %s", name, place)
+
+
+def _grouped(name, group, value):
+    """``value``, a mapping or None, as ``group``."""
+    if isinstance(value, group):
+        return value
+    known = [option.name for option in fields(group)]
+    if value is None:
+        return group()
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}={value!r}: give a mapping with {', '.join(known)}")
+    if unknown := [str(key) for key in value if key not in known]:
+        raise ValueError(f"unknown option {name}.{unknown[0]}: {name} takes {', '.join(known)}")
+    return group(**value)
 
 
 def finite_number(name, value, remedy):
@@ -115,18 +199,18 @@ def _path(name, value):
     return os.fspath(value)
 
 
-def _indices(activate):
-    if activate is None:
+def _indices(nodes):
+    if nodes is None:
         return None
     remedy = "give a list of step indices such as [0, 3, 6, 9]"
-    if isinstance(activate, str) or not isinstance(activate, Iterable):
-        raise ValueError(f"activate={activate!r}: {remedy}")
-    activate = tuple(activate)
-    for index in activate:
-        _whole("activate", index, 0, remedy)
-    if not activate:
-        raise ValueError(f"activate=[]: no node would call the denoiser; {remedy}")
-    return tuple(sorted(set(activate)))
+    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+        raise ValueError(f"plan.nodes={nodes!r}: {remedy}")
+    nodes = tuple(nodes)
+    for index in nodes:
+        _whole("plan.nodes", index, 0, remedy)
+    if not nodes:
+        raise ValueError(f"plan.nodes=[]: no node would call the denoiser; {remedy}")
+    return tuple(sorted(set(nodes)))
 
 
 def _dtype(dtype):
@@ -135,7 +219,7 @@ def _dtype(dtype):
         return found
     if dtype is None:
         return None
-    raise ValueError(f"history_dtype={dtype!r}: give a floating type such as bfloat16, float16 or float32, or leave it out")
+    raise ValueError(f"history.dtype={dtype!r}: give a floating type such as bfloat16, float16 or float32, or leave it out")
 
 
 def _device(device):
@@ -146,5 +230,5 @@ def _device(device):
         torch.empty(0, device=device)
     except (RuntimeError, TypeError, AssertionError) as error:
         message = str(error).splitlines()[0]
-        raise ValueError(f"history_device={device!r}: give a device of this machine such as cpu; {message}") from None
+        raise ValueError(f"history.device={device!r}: give a device of this machine such as cpu; {message}") from None
     return device

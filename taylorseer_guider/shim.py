@@ -3,8 +3,8 @@
 Hosts call ``denoiser(*guider.prepare_inputs(...))`` unconditionally, so a guider alone cannot skip. Four methods of the
 host's sampler classes are wrapped, and act only where ``sampler.guider`` is a ``Skipping`` one:
 
-    prepare_sampling_loop   tells the guider that a run begins, and its schedule
-    get_sigma_gen           tells it which step is being taken, and that the run has ended
+    prepare_sampling_loop   begins a run, with its schedule
+    get_sigma_gen           announces which step is being taken, and that the run has ended
     denoise, __call__       pass on a gated denoiser, so that the host's own method runs as it is
 """
 
@@ -12,70 +12,41 @@ import functools
 import inspect
 import threading
 
+from . import loops
 from .hosts import loaded_hosts
 
-_originals = {}  # (class, method name) -> the host's own function
+_originals = {}  # (class, method name) -> the host's own function, None where it had none
 _lock = threading.RLock()
 
 
 class Skipping:
-    """What the shim asks of a guider."""
-
-    report = None  # of the run that began last: another object for each run
-
-    def begin(self, sigmas, sampler=None):
-        """A run of ``sampler`` begins, with the schedule ``sigmas`` (a 1-d tensor that ends where sampling ends)."""
-        raise NotImplementedError
-
-    def at_step(self, step):
-        """The sampler takes step ``step`` next."""
-        raise NotImplementedError
-
-    def end(self):
-        """The run is over, be it with an image or with an exception."""
-        raise NotImplementedError
-
-    def gated(self, denoiser):
-        """Context manager: a denoiser that is called only where the guider wants it. Gating twice is gating once."""
-        raise NotImplementedError
-
-
-class _Steps:
-    """The host's step generator, reporting to the guider. Keeps ``len``, so that a progress bar still knows its total."""
-
-    def __init__(self, steps, guider):
-        self.steps, self.guider = steps, guider
-
-    def __len__(self):
-        return len(self.steps)
-
-    def __iter__(self):
-        run = self.guider.report
-        try:
-            for step in self.steps:
-                self.guider.at_step(step)
-                yield step
-        finally:
-            if self.guider.report is run:  # an abandoned loop may be collected when the next run is under way
-                self.guider.end()
+    """A guider whose samplers are to be wrapped: one with ``policy(schedule, sampler, dtype)`` for the runs that begin and
+    ``finished(report)`` for those that end.
+    """
 
 
 def _wrap_prepare_sampling_loop(original):
     @functools.wraps(original)
     def prepare_sampling_loop(self, *args, **kwargs):
+        if not isinstance(self.guider, Skipping):
+            return original(self, *args, **kwargs)
+        before = loops.open_runs(self.guider)
         prepared = original(self, *args, **kwargs)
-        if isinstance(self.guider, Skipping):
-            self.guider.begin(prepared[2], self)
-        return prepared
+        loops.forget(self, before)  # of a base class whose method this one called
+        run = loops.begin(self.guider, prepared[2], self)
+        if run.called:
+            return prepared
+        s_in, sigmas = loops.owned(run, prepared[1:3])
+        return (prepared[0], s_in, sigmas, *prepared[3:])
 
     return prepare_sampling_loop
 
 
 def _wrap_get_sigma_gen(original):
     @functools.wraps(original)
-    def get_sigma_gen(self, *args, **kwargs):
-        steps = original(self, *args, **kwargs)
-        return _Steps(steps, self.guider) if isinstance(self.guider, Skipping) else steps
+    def get_sigma_gen(self, num_sigmas, *args, **kwargs):
+        steps = original(self, num_sigmas, *args, **kwargs)
+        return loops.claimed(steps, self.guider, self, num_sigmas) if isinstance(self.guider, Skipping) else steps
 
     return get_sigma_gen
 
@@ -91,17 +62,30 @@ def _wrap_gated(original):
         if not isinstance(self.guider, Skipping):
             return original(self, *args, **kwargs)
         bound = signature.bind(self, *args, **kwargs)
-        with self.guider.gated(bound.arguments["denoiser"]) as bound.arguments["denoiser"]:
+        with loops.gated(self.guider, bound.arguments["denoiser"]) as bound.arguments["denoiser"]:
             return original(*bound.args, **bound.kwargs)
 
     return gated
+
+
+def _wrap_call(original):
+    gated = _wrap_gated(original)
+
+    @functools.wraps(original)
+    def call(self, *args, **kwargs):
+        if not isinstance(self.guider, Skipping) or loops.is_calling(self):
+            return gated(self, *args, **kwargs)  # a subclass whose __call__ calls its base's is one call
+        with loops.calling(self):
+            return gated(self, *args, **kwargs)
+
+    return call
 
 
 _WRAPPERS = {
     "prepare_sampling_loop": _wrap_prepare_sampling_loop,
     "get_sigma_gen": _wrap_get_sigma_gen,
     "denoise": _wrap_gated,
-    "__call__": _wrap_gated,
+    "__call__": _wrap_call,
 }
 
 
@@ -114,6 +98,20 @@ def _wrap(cls):
                 setattr(cls, name, _WRAPPERS[name](_originals[cls, name]))
 
 
+def _wrap_later(base):
+    """Have the classes that will inherit from ``base`` wrapped as they are made."""
+    with _lock:
+        if (base, "__init_subclass__") in _originals:
+            return
+        _originals[base, "__init_subclass__"] = original = vars(base).get("__init_subclass__")
+
+        def __init_subclass__(cls, **kwargs):
+            (original.__get__(None, cls) if original else super(base, cls).__init_subclass__)(**kwargs)
+            _wrap(cls)
+
+        base.__init_subclass__ = classmethod(__init_subclass__)
+
+
 def _family(cls):
     """``cls`` and every class that inherits from it: a subclass may override what the base was wrapped for."""
     yield cls
@@ -124,8 +122,10 @@ def _family(cls):
 def install(host=None):
     """Wrap the samplers of ``host``, or of every known host that is loaded. Doing it twice changes nothing."""
     for host in loaded_hosts() if host is None else [host]:
-        for cls in _family(host.sampler_base()):
-            _wrap(cls)
+        if (base := host.sampler_base()) is not None:
+            for cls in _family(base):
+                _wrap(cls)
+            _wrap_later(base)
 
 
 def attach(sampler):
@@ -140,5 +140,15 @@ def uninstall():
     """Give every wrapped class its own methods back."""
     with _lock:
         for (cls, name), original in _originals.items():
-            setattr(cls, name, original)
+            if original is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, original)
         _originals.clear()
+
+
+def rehearse(sampler, sigmas):
+    """Plan a run of ``sampler`` over ``sigmas`` without sampling: ValueError where the guider's settings do not fit it."""
+    if isinstance(sampler.guider, Skipping):
+        with loops.calling(sampler):
+            loops.begin(sampler.guider, sigmas, sampler)

@@ -5,15 +5,28 @@ strings and lists and checks each of them; nothing in a file is executed.
 """
 
 import os
+import re
+import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import yaml
 
-from .checks import Reader
+from .checks import Reader, brief
 
 FORMAT = "taylorseer_guider calibration 1"
-LARGEST_FILE = 16 << 20  # bytes; 1000 nodes of Heun with ten outputs take less than one MiB
+END = "..."  # ends a YAML document: a file that was cut off lacks it
+LARGEST_FILE = 2 << 20  # bytes; the largest that ships takes a twentieth of it
+LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
+DEEPEST = re.compile(rb"[\[{](?:[^\[\]{}]*[\[{]){3}")  # brackets in brackets: no entry of a file has three levels of them
+NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)")  # anchors, aliases and tags: no entry has one
+
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
+
+
+class Unreadable(ValueError):
+    """A file that cannot even be read, said in one line."""
 
 
 @dataclass(frozen=True)
@@ -78,31 +91,28 @@ class Calibration:
         """Write the file, whole or not at all."""
         path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(self.to_yaml(), encoding="utf-8")
-        os.replace(draft, path)
+        try:
+            draft.write_text(self.to_yaml(), encoding="utf-8")
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def to_yaml(self):
-        """The text of the file: a row a line."""
+        """The text of the file: a row a line, and the mark that ends it."""
         head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
             lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n    rows:\n")
             lines += [f"    - {_line(_plain(asdict(row)))}" for row in budget.rows]
-        return "".join(lines)
+        return "".join([*lines, f"{END}\n"])
 
     @classmethod
     def load(cls, path):
         """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
         try:
-            with open(path, "rb") as file:
-                text = file.read(LARGEST_FILE + 1)
-        except (OSError, TypeError, ValueError) as error:
-            reason = _first_line(error)
-            raise ValueError(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
-        if len(text) > LARGEST_FILE:
-            raise ValueError(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
-        try:
-            return cls.from_dict(yaml.safe_load(text))
+            return cls.from_dict(yaml.load(_whole(_read(path)), Loader=LOADER))
+        except Unreadable:
+            raise
         except (ValueError, yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({_first_line(error)})") from None
 
@@ -111,7 +121,7 @@ class Calibration:
         """From what ``yaml.safe_load`` gives. Raises ValueError that names the entry."""
         top = Reader(data, "the file")
         if (version := top.get("format")) != FORMAT:
-            raise ValueError(f"format is {str(version)[:80]!r}, this version reads {FORMAT!r}")
+            raise ValueError(f"format is {brief(version)}, this version reads {FORMAT!r}")
         fitted = Fitted(top.text("sampler"), top.text("guider"), top.number("scale"), top.schedule("sigmas"))
         branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
         shape = fitted.sigmas, branches, history
@@ -133,7 +143,7 @@ def _budget(reader, calls, sigmas, branches, history):
         if row.sigma not in sigmas[row.step : row.step + 2]:
             raise ValueError(f"row {n} of budget {calls} is at sigma {row.sigma}, which is not at step {row.step}")
     if not isinstance(calls, int) or held != calls:
-        raise ValueError(f"budget {calls!r} holds {held} calls")
+        raise ValueError(f"budget {brief(calls)} holds {held} calls")
     return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows)
 
 
@@ -141,8 +151,32 @@ def _row(reader, last):
     reader.only("step", "sigma", "call", "weights", "low", "residual")
     return Row(
         reader.whole("step", 0, last), reader.number("sigma"), reader.flag("call"),
-        reader.numbers("weights"), reader.numbers("low"), reader.number("residual"),
+        reader.numbers("weights", LARGEST_WEIGHT), reader.numbers("low", LARGEST_WEIGHT), reader.number("residual"),
     )  # fmt: skip
+
+
+def _read(path):
+    """The bytes of a regular file of no more than LARGEST_FILE. ValueError for what cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is no regular file")
+        with open(path, "rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+    except (OSError, TypeError, ValueError) as error:
+        reason = _first_line(error)
+        raise Unreadable(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
+    if len(text) > LARGEST_FILE:
+        raise Unreadable(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
+    return text
+
+
+def _whole(text):
+    """``text``, if it may be parsed: ended by its mark, without anchors, aliases, tags and brackets in brackets."""
+    if not text.endswith(f"\n{END}\n".encode()):
+        raise ValueError(f"it does not end with a line {END}: cut off, or made before 0.2; if it is whole, add that line")
+    if (found := NOT_OURS.search(text)) or (found := DEEPEST.search(text)):
+        raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
+    return text
 
 
 def _plain(value):

@@ -1,6 +1,7 @@
 """Reading untrusted plain data: every value is checked for its type and range, and a fault is named."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 
 
@@ -20,11 +21,11 @@ class Reader:
     def only(self, *known):
         for key in self.data:
             if key not in known:
-                raise ValueError(f"{self.name} has an unknown entry {str(key)[:80]!r}")
+                raise ValueError(f"{self.name} has an unknown entry {brief(key)}")
 
     def inside(self, key, name):
         """The mapping ``data[key][name]``."""
-        return Reader(Reader(self.get(key), key).get(name), f"{key} {str(name)[:80]}")
+        return Reader(Reader(self.get(key), key).get(name), f"{key} {brief(name)}")
 
     def keys(self, key):
         """The keys of the mapping ``data[key]``, which is not empty."""
@@ -47,9 +48,11 @@ class Reader:
         value = self.get(key)
         return float(value) if _is_number(value) else self._fail(key, "a finite number")
 
-    def numbers(self, key):
+    def numbers(self, key, most=1e300):
         values = self._list(key)
-        return tuple(map(float, values)) if all(map(_is_number, values)) else self._fail(key, "a list of finite numbers")
+        wanted = "a list of finite numbers" + (f" of at most {most:g}" if most < 1e300 else "")
+        fit = all(_is_number(value) and abs(value) <= most for value in values)
+        return tuple(map(float, values)) if fit else self._fail(key, wanted)
 
     def whole(self, key, least, most):
         value = self.get(key)
@@ -71,7 +74,7 @@ class Reader:
         return value if isinstance(value, list) else self._fail(key, "a list")
 
     def _fail(self, key, wanted):
-        raise ValueError(f"{self.name}: {key!r} should be {wanted}, not {str(self.data[key])[:80]!r}")
+        raise ValueError(f"{self.name}: {key!r} should be {wanted}, not {brief(self.data[key])}")
 
 
 def _is_number(value):
@@ -80,3 +83,8 @@ def _is_number(value):
 
 def _is_whole(value, least, most):
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def brief(value):
+    """``value`` as a person would be shown it, in a few words, however large it is."""
+    return reprlib.repr(value)[:80]

@@ -1,0 +1,131 @@
+"""The policy with a calibration: plan and weights come from its file. Also ``calibrate``, which makes one."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from .calibration_file import Budget, Calibration, Fitted
+from .policy import Keep, Weights
+from .report import CALL, FORECAST
+from .settings import History
+
+ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # hosts hand sigmas over in the dtype of x
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Answers the visits of one run as the rows of ``budget`` say. ``history`` says where and how outputs are held."""
+
+    calibration: Calibration = field(repr=False)
+    budget: Budget = field(repr=False)
+    history: History = History()
+
+    @cached_property
+    def _nodes(self):
+        return {sigma: node for node, sigma in enumerate(self.calibration.fitted.sigmas)}
+
+    @cached_property
+    def keep(self):
+        calibration = self.calibration
+        return Keep(
+            count=calibration.history, branches=calibration.branches, means=bool(self.budget.rows[0].low), fitted=True,
+            dtype=self.history.dtype, device=self.history.device,
+        )  # fmt: skip
+
+    def decide(self, visit, history):
+        """As the next row says. ValueError where the visit is not the one that the calibration has next."""
+        rows = self.budget.rows
+        row = rows[visit.number] if visit.number < len(rows) else None
+        if row is None or visit.node != self._nodes[row.sigma] or not near(visit.sigma, row.sigma, ROUNDED):
+            expected = "none" if row is None else f"sigma {row.sigma:.6g}"
+            raise ValueError(
+                f"the calibration does not fit this run: visit {visit.number} is at sigma {visit.sigma or float('nan'):.6g} here, "
+                f"it was fitted for {expected}"
+            )
+        return (CALL if row.call else FORECAST), "calibrated"
+
+    def weights(self, visit, history):
+        row = self.budget.rows[visit.number]
+        return Weights(row.weights[0], row.weights[1:], row.low, len(history) - 1, sum(map(abs, row.weights[1:])))
+
+
+def policy_for(calibration, settings, fitted, dtype):
+    """The policy for a run that is ``fitted`` (a Fitted) and whose sigmas have ``dtype``. ValueError where the two do not fit."""
+    require_same(calibration.fitted, fitted, dtype)
+    return Calibrated(calibration, calibration.budget(settings.calls), settings.history)
+
+
+def require_same(fitted, run, dtype):
+    """Raise ValueError, with the two values side by side, where a run is not one that the calibration was fitted for.
+
+    ``dtype`` is that of the run's sigmas: a schedule that a host rounds to bfloat16 is still the same schedule.
+    """
+    for name in ("sampler", "guider", "scale"):
+        ours, theirs = getattr(fitted, name), getattr(run, name)
+        if ours != theirs:
+            raise ValueError(f"the calibration does not fit this run: {name} is {theirs} here, it was fitted for {ours}")
+    eps = 4 * torch.finfo(dtype).eps
+    same = len(run.sigmas) == len(fitted.sigmas)
+    if not same or not all(near(a, b, eps) for a, b in zip(run.sigmas, fitted.sigmas, strict=True)):
+        raise ValueError(
+            f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, "
+            f"it was fitted for {_brief(fitted.sigmas)}"
+        )
+
+
+def near(a, b, eps):
+    return abs(a - b) <= eps * max(a, b)
+
+
+def _brief(sigmas):
+    shown = [f"{sigma:.4g}" for sigma in sigmas]
+    shown = shown if len(shown) <= 6 else [*shown[:3], "...", *shown[-2:]]
+    return f"{len(sigmas)} sigmas ({', '.join(shown)})"
+
+
+def describe(sampler, stepping, guider, sigmas):
+    """What a calibration is fitted for, of a run: a Fitted. ValueError, with the reason, for a sampler that cannot be calibrated.
+
+    ``stepping`` is what ``hosts.stepping`` knows of the sampler, ``sigmas`` its schedule as floats.
+    """
+    name = type(sampler).__name__
+    if churn := getattr(sampler, "s_churn", 0):
+        raise ValueError(f"{name} with s_churn={churn} adds noise while sampling; only a deterministic run can be fitted")
+    if stepping.method is None:
+        raise ValueError(
+            f"{name} cannot be calibrated: it is not known to step as Euler's or Heun's method does; use EulerEDMSampler, "
+            "HeunEDMSampler, ConcatSRHeunEDMSampler, or a subclass that does not step by itself"
+        )
+    return Fitted(stepping.name, guider.wrapped.__name__, float(guider.scale), tuple(sigmas))
+
+
+def calibrate(
+    sampler, denoiser, runs, calls=8, *,
+    history=4, low=False, substeps=4, walks=60, refine=0, peak=2.0, seed=0, folder=None, progress=True,
+):  # fmt: skip
+    """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
+
+    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,
+    each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
+
+    calls      denoiser calls a run may make; a list shares the reference runs between several budgets
+    history    newest outputs that an answer may weigh, which is what later runs hold
+    low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
+    substeps   Heun steps of the reference in each of the host's steps
+    walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
+    refine     times that each budget's run is followed back by its gradient, to move all of its weights together
+    peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
+    folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
+    progress   show a bar
+
+    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``, and ``refine``
+    times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
+    calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
+    """
+    from .calibration.fit import calibrated  # the laboratory is loaded when somebody enters it
+
+    return calibrated(
+        sampler, denoiser, runs, calls, history=history, low=low, substeps=substeps, walks=walks, refine=refine, peak=peak,
+        seed=seed, folder=folder, progress=progress,
+    )  # fmt: skip

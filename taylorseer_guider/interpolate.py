@@ -1,0 +1,187 @@
+"""The policy without a calibration: nodes are called by a plan, and the others interpolated from those that were."""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import torch
+
+from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, distinct, weighted_sum
+from .policy import Keep, Weights
+from .report import CALL, FORECAST
+from .schedule import plan
+from .settings import AUTO, Settings
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Forecasts by ``settings`` on ``schedule``; where ``noisy``, the sampler may add noise, which forecasts must not hand on."""
+
+    settings: Settings
+    schedule: object = field(repr=False)
+    noisy: bool = True
+    quantity: str | None = None  # None: the one that suits settings and sampler
+
+    def __post_init__(self):
+        quantity = self.quantity or self.settings.quantity_on(self.noisy or self.schedule.rising)
+        object.__setattr__(self, "quantity", quantity)
+        object.__setattr__(self, "_mix", QUANTITIES[quantity])
+        object.__setattr__(self, "_coordinate", COORDINATES[self.settings.forecast.coordinate_of(quantity)])
+
+    def forecasting(self, quantity):
+        """The same policy for another quantity."""
+        return replace(self, quantity=quantity)
+
+    @cached_property
+    def plan(self):
+        """For each node, whether it is called. ValueError where the settings do not fit the schedule."""
+        settings, nodes = self.settings, self.schedule.nodes
+        return plan(
+            nodes,
+            interval=settings.interval if settings.plan.tolerance is None else max(len(nodes), 1),
+            warmup=settings.plan.warmup,
+            tail=settings.plan.tail,
+            nodes=settings.plan.nodes,
+            step_threshold=settings.step_threshold,
+            calls=settings.calls,
+        )
+
+    @cached_property
+    def keep(self):
+        settings = self.settings
+        return Keep(
+            count=settings.max_order + 1, recombine=True, quantity=self.quantity,
+            quantity_is_auto=settings.forecast.quantity == AUTO, dtype=settings.history.dtype, device=settings.history.device,
+            compare=self.compare if settings.plan.tolerance is not None else None,
+        )  # fmt: skip
+
+    def decide(self, visit, history):
+        if visit.node is None:
+            return CALL, "unknown sigma"
+        if not len(history):
+            return CALL, "no history"
+        if self.settings.repeat_visits != "compute" and history.at(visit.sigma) is not None:
+            return FORECAST, "repeated"
+        if self.settings.repeat_visits == "later" and self._comes_again(visit):
+            return FORECAST, "called later"
+        if self.plan[visit.node]:
+            return CALL, "planned"
+        return (FORECAST, "skipped") if self.settings.plan.tolerance is None else self._adapt(visit, history)
+
+    def _comes_again(self, visit):
+        """Whether this visit looks ahead to its node, as Heun's corrector does: the next step begins there, at a better x."""
+        return visit.step is not None and visit.node > visit.step
+
+    def _adapt(self, visit, history):
+        """Forecast where the error to expect is within ``tolerance``, but not more than ``max_skip`` nodes in a row."""
+        newest = history[0].node
+        if newest is None or visit.node - newest > self.settings.plan.max_skip:
+            return CALL, "max_skip"
+        return (FORECAST, "skipped") if self.expected(visit, history)[1] <= self.settings.plan.tolerance else (CALL, "tolerance")
+
+    def weights(self, visit, history):
+        if visit.action == CALL:
+            return None
+        chosen, found, error = self._chosen(visit, history)
+        factors = [0.0] * (max(chosen) + 1)
+        skip, out = self._mix(visit.sigma) if self._mix else (0.0, -1.0)
+        for index, weight in zip(chosen, found, strict=True):
+            factors[index] = -out * weight
+        x = skip * self.schedule.unscale(visit.sigma)
+        return Weights(x, tuple(factors), (), len(chosen) - 1, sum(map(abs, found)), error)
+
+    def _chosen(self, visit, history):
+        """(indices of the held outputs that make the forecast, their weights, the error to expect)."""
+        if visit.reason == "repeated":
+            return [next(i for i, held in enumerate(history) if held is history.at(visit.sigma))], [1.0], None
+        order, error = self.settings.max_order, None
+        if history[0].compared and history[0].compared.constants:
+            order, error = self.expected(visit, history)
+        chosen = distinct([self._coordinate(held.sigma) for held in history], order + 1)
+        return chosen, self.interpolation([history[i].sigma for i in chosen], visit.sigma), error
+
+    def interpolation(self, sigmas, sigma):
+        """Weights of outputs at ``sigmas``, newest first, in the forecast at ``sigma``."""
+        return BASES[self.settings.forecast.basis]([self._coordinate(other) for other in sigmas], self._coordinate(sigma))
+
+    def compare(self, sigma, value, output, history):
+        """What was held, compared with ``value``, which a call at ``sigma`` gave: an Errors."""
+        nodes = [Errors.coordinate(at) for at in (sigma, *(held.sigma for held in history))]
+        known = [history[i - 1] for i in distinct(nodes, self.settings.max_order + 2)[1:]]
+        sigmas, values = [held.sigma for held in known], [held.branches[0] for held in known]
+        return Errors.measured(sigma, value, sigmas, values, self.interpolation, rms(output).amin())
+
+    def expected(self, visit, history):
+        """(order, error to expect) of the best forecast at a visit: what it will do to x, as a share of the guided output.
+
+        As dx = (x - D) dlog(sigma), an error of D counts by the distance in log(sigma) over which it stands in for a call. Of an
+        error of x at sigma, Gaussian data of spread SIGMA_DATA keep SIGMA_DATA / hypot(SIGMA_DATA, sigma) at the end, real data
+        more, as their details follow x: the root of it is what served the embedded model and a mixture both.
+        """
+        sigma, errors = visit.sigma, history[0].compared
+        order, error = errors.best(sigma)
+        error *= self._mix(sigma)[1] if self._mix else 1.0
+        error *= math.sqrt(SIGMA_DATA / math.hypot(SIGMA_DATA, sigma))
+        return order, error / errors.size * math.log(history[0].sigma / sigma) if errors.size else math.inf
+
+
+@torch.no_grad()
+def rms(tensor):
+    """Root mean square of each sample of (B, ...): float32 (B,)."""
+    return tensor.float().flatten(1).square().mean(dim=1).sqrt()
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far off a forecast will be, judged by how far off it would have been at the newest call.
+
+    A polynomial of degree m through f at u_0 .. u_m misses f(u) by f[u_0 .. u_m, u] prod_i (u - u_i). The divided difference
+    changes slowly: it is measured at every call, where both the output and what would have been forecast of it are known, and
+    the product moves it to where a forecast is wanted next. ``coordinate`` is the u of the product: rho, in which schedules
+    are even, foretells errors better than asinh, even where asinh is what outputs are interpolated in.
+
+    ``sigmas`` are the call's and those of history, newest first. ``measured`` stays on the device until someone asks.
+    """
+
+    sigmas: tuple[float, ...]
+    read: object  # () -> (errors by order, RMS of the newest guided output), worst samples
+
+    coordinate = staticmethod(COORDINATES["rho"])
+
+    @classmethod
+    @torch.no_grad()
+    def measured(cls, sigma, value, sigmas, outputs, weights, size):
+        """A call at ``sigma`` gave ``value``, where ``outputs`` were held of ``sigmas``, newest first.
+
+        ``weights(sigmas, sigma)`` are those with which outputs at ``sigmas`` would have made the forecast at ``sigma``; ``size``
+        (a tensor) is the RMS of the guided output.
+        """
+        errors = [
+            rms(weighted_sum(weights(sigmas[: m + 1], sigma), outputs[: m + 1], value.dtype) - value).amax()
+            for m in range(len(sigmas))
+        ]
+        return cls((sigma, *sigmas), partial(torch.Tensor.tolist, torch.stack([*errors, size.to(value.device)])))
+
+    @cached_property
+    def _numbers(self):
+        return self.read()
+
+    @property
+    def size(self):
+        return self._numbers[-1]
+
+    @cached_property
+    def constants(self):
+        """By order: error per unit of the product."""
+        older = self.sigmas[1:]
+        return [error / self._product(self.sigmas[0], older[: m + 1]) for m, error in enumerate(self._numbers[:-1])]
+
+    def best(self, sigma):
+        """(order, error to expect) of the best forecast at ``sigma``: RMS of the worst sample; (0, inf) if never measured."""
+        expected = [(c * self._product(sigma, self.sigmas[: m + 1]), m) for m, c in enumerate(self.constants)]
+        error, order = min(expected, default=(math.inf, 0))
+        return order, error
+
+    def _product(self, sigma, sigmas):
+        u = self.coordinate(sigma)
+        return math.prod(abs(u - self.coordinate(other)) for other in sigmas)

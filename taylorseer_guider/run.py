@@ -1,0 +1,291 @@
+"""One sampling run: its plan, its history, the visit under way and its report. It is all that changes while a picture is made.
+
+Who decides and who weighs is a ``Policy``, which never changes. A run asks it at every visit, keeps what the denoiser gave, and
+makes each forecast as the one weighted sum that the policy asks for.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch.autograd import forward_ad
+
+from .finite import LATE, Finite
+from .forecast import QUANTITIES, block_means, weigh, weighted_sum
+from .policy import Held, History
+from .report import CALL, FORECAST, Report, Visit
+from .schedule import NEAR
+
+logger = logging.getLogger(__name__)
+REASONS = {  # for a call that nothing is remembered of, and what the log says of it, once a run
+    "no run": "no run has begun for it through the shim (see taylorseer_guider.shim.attach)",
+    "several runs": "several loops are open at once, and nothing tells whose visit it is (see sampler.get_sigma_gen)",
+    "not gated": "the denoiser is not gated here (see taylorseer_guider.shim.attach)",
+    "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
+    "no common sigma": "the samples of the batch are at different sigmas",
+    "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
+    "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
+    "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
+    "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
+}
+OUTPUT = (
+    "the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the denoiser's inputs "
+    "there, its dtype (float16 overflows) and the guidance scale"
+)
+ANSWER = (
+    "the calibration's answer at step {visit.step}, sigma {visit.sigma} is not finite: its weights are not for these outputs; "
+    "calibrate this model, or leave `calibration` out"
+)
+STICKY = ("several runs", "not gated", "tiled", "another scale", "another shape")  # all later visits of the run compute, too
+
+
+@dataclass
+class Asked:
+    """A visit between the question and the answer: what ``Run.ask`` hands to ``Run.answer``."""
+
+    run: "Run | None"  # None: nobody's, so that it computes
+    guider: object
+    x: torch.Tensor
+    visit: Visit | None = None
+    started: float = 0.0
+    gated: bool = False  # the denoiser was reached through the gate
+    inside: bool = False  # and has not come back yet
+    outer: "Asked | None" = None  # the visit from whose denoiser this one was asked
+
+    @property
+    def forecast(self):
+        return self.visit is not None and self.visit.action == FORECAST
+
+
+class Run:
+    """The state of one run of ``guider`` with ``sampler``; it begins with the run's ``schedule`` and ends once.
+
+    ``stepping`` is what is known of how the sampler steps. ``step`` is the one that it has announced, None before and without.
+    """
+
+    def __init__(self, policy, schedule, stepping, guider, sampler=None):
+        self.policy, self.schedule, self.stepping = policy, schedule, stepping
+        self.guider, self.sampler = guider, sampler
+        self.history = History(policy.keep.count)
+        self.report = Report()
+        self.step = None
+        self.ended = False
+        self.called = False  # by the sampler's own __call__, not by hand
+        self.claimed = False  # by a step generator, which announces its steps
+        self.waiting = None  # the visit that was asked about and not yet answered
+        self.visited = []  # sigmas that were answered since the step was announced
+        self._fallback = None  # of STICKY: why nothing is forecast any more
+        self.said = set()  # what the log has of it
+        self._finite = Finite()
+        self._like = None  # shape, dtype and device of the x that history was made from
+        self._out = None  # dtype and device of the inner guider's output
+        self._scale = getattr(guider, "scale", None)
+        self._doubled = False  # the guider hands the denoiser more samples than x has
+
+    # The visits.
+
+    def announce(self, step):
+        """The sampler takes ``step`` next."""
+        self.step, self.visited = step, []
+
+    def ask(self, x, key, gated):
+        """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""
+        started = perf_counter()
+        dtype, key = key.dtype, self._key(key)
+        node = None if math.isnan(key) else self.schedule.node(key, dtype, self.step)
+        sigma = self.schedule.sigma(key)
+        known = sigma if 0 < sigma < math.inf else None
+        self._notice_changes(x)
+        visit = Visit(self.step, known, CALL, "", number=len(self.report.visits), node=node)
+        visit.action, visit.reason = self._decide(visit, x, sigma, gated)
+        self.report.visits.append(visit)
+        return Asked(self, self.guider, x, visit, started)
+
+    def _key(self, key):
+        """The schedule's entry that a visit is at; NaN where the samples of the batch differ.
+
+        A sampler that keeps to its schedule has said where it is by the step that it announced: the device is not asked.
+        """
+        if key.device.type != "cpu" and self.step is not None and len(self.visited) < (self.stepping.visits or 0):
+            return self.schedule.rounded(key.dtype)[self.step + len(self.visited)]
+        if transformed(key):
+            return math.nan
+        shared = set(key.flatten().tolist())
+        return shared.pop() if len(shared) == 1 else math.nan
+
+    def _notice_changes(self, x):
+        """Start history afresh where it is that of another x or of another guidance scale."""
+        like, scale = (x.shape, x.dtype, x.device), getattr(self.guider, "scale", None)
+        if scale is not self._scale and (torch.is_tensor(scale) or torch.is_tensor(self._scale) or scale != self._scale):
+            self._afresh("another scale")
+        if like != self._like and self._like is not None:
+            self._afresh("another shape")
+        self._like, self._scale = like, scale
+
+    def _afresh(self, why):
+        self.history.clear()
+        if self.policy.keep.fitted:
+            self._fallback = self._fallback or why
+
+    def _decide(self, visit, x, sigma, gated):
+        if not self.policy.keep.count:
+            return self.policy.decide(visit, self.history)
+        why = self._fallback or self._reason_to_call(x, sigma, gated)
+        action, reason = (CALL, why) if why else self.policy.decide(visit, self.history)
+        if reason in REASONS:
+            self.fall_back(reason)
+        return action, reason
+
+    def _reason_to_call(self, x, sigma, gated):
+        if not gated:
+            return "not gated"
+        if torch.is_grad_enabled() and x.requires_grad or transformed(x):
+            return "gradients"
+        if not 0 < sigma < math.inf:
+            return "infinite sigma" if sigma == math.inf else "no common sigma"
+        return "tiled" if self._again(sigma) and not self.policy.keep.fitted else None
+
+    def _again(self, sigma):
+        """Whether another x was asked about at ``sigma`` in this step, or, without steps, at the first sigma of all.
+
+        Heun's method asks twice at every other one, in two steps.
+        """
+        before = self.visited if self.step is not None else self.visited[:1] if len(self.visited) == 1 else []
+        return any(math.isclose(sigma, other, rel_tol=NEAR) for other in before)
+
+    def fall_back(self, reason):
+        """Say once, of this run, why its visits compute; stay with it where it holds for the whole run."""
+        if reason in STICKY:
+            self._fallback = reason
+        if reason not in self.said and REASONS[reason]:
+            logger.warning("visits are computed: %s", REASONS[reason])
+        self.said.add(reason)
+
+    # The answers.
+
+    def answer(self, asked, denoised, combine, varying=False):
+        """The guided output of a visit. ``combine`` is the inner guider, ``denoised`` the raw output where there was a call.
+
+        Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
+        forecast, and it combines them at every visit; else it is the guided output, which costs half.
+        """
+        visit, again = asked.visit, varying and self.policy.keep.recombine
+        if not asked.gated and self.policy.keep.count and visit.reason not in REASONS:
+            self._slipped(asked)
+        if visit.action == FORECAST:
+            output = self._weighted(visit, asked.x, self.policy.weights(visit, self.history))
+            guided = combine(output) if again else output
+        else:
+            guided = self._called(asked, denoised, combine, again)
+        self.visited.append(visit.sigma or math.nan)
+        visit.seconds = perf_counter() - asked.started
+        self._finite.read(visit.number - LATE)
+        if self._was_last():
+            self.end()
+        return guided
+
+    def _slipped(self, asked):
+        """The host's denoiser ran past the gate. Its output is used, but for one that was asked for half of the samples."""
+        self.fall_back("not gated")
+        if asked.visit.action == CALL or not self._doubled:
+            asked.visit.action, asked.visit.reason = CALL, "not gated"
+
+    def called_with(self, asked, prepared):
+        """What the inner guider hands the denoiser: samples that it may write into."""
+        self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
+
+    def _called(self, asked, denoised, combine, again):
+        visit, keep = asked.visit, self.policy.keep
+        if not keep.count or visit.reason in REASONS:
+            return own(combine(denoised), denoised)
+        apart = keep.branches > 1
+        guided = None if apart else combine(denoised)
+        branches = branches_of(denoised, asked.x, keep.branches) if apart else [denoised if again else guided]
+        self.remember(visit, asked.x, branches)
+        weights = self.policy.weights(visit, self.history)
+        if weights is None:
+            return own(combine(denoised) if apart else guided, denoised)
+        return self._weighted(visit, asked.x, weights)
+
+    def remember(self, visit, x, branches):
+        """Take the ``branches`` of a call's output into history."""
+        for branch in branches:
+            self._finite.note(branch, visit, OUTPUT)
+        if visit.node is not None:
+            self.history = self.history.without(visit.node)
+        keep = self._keep_for(x, branches[0])
+        values = tuple(self._kept(visit.sigma, x, branch, keep) for branch in branches)
+        compared = keep.compare and keep.compare(visit.sigma, values[0], branches[0], self.history)
+        means = tuple(map(block_means, values)) if keep.means else ()
+        self.history.put(Held(visit.sigma, visit.step, visit.node, values, means, compared))
+        self._out = branches[0].dtype, branches[0].device
+        self.report.hold([*self.history.branches, *self.history.means])
+
+    def _keep_for(self, x, output):
+        """The policy's Keep, whose quantity must be had from an output of this shape."""
+        keep = self.policy.keep
+        if keep.quantity != "denoised" and x.shape != output.shape:
+            if not keep.quantity_is_auto:
+                shapes = f"x is {tuple(x.shape)}, the output {tuple(output.shape)}"
+                raise ValueError(f"forecast.quantity={keep.quantity!r}: {shapes}; use 'denoised'")
+            self.policy = self.policy.forecasting("denoised")
+        return self.policy.keep
+
+    def _kept(self, sigma, x, output, keep):
+        dtype = keep.dtype or output.dtype
+        if mix := QUANTITIES[keep.quantity]:
+            skip, out = mix(sigma)
+            value = weighted_sum([skip * self.schedule.unscale(sigma) / out, -1 / out], [x, output], dtype)
+        else:
+            value = output.detach().to(dtype, copy=True)
+        return value.to(keep.device or value.device)
+
+    def _weighted(self, visit, x, weights):
+        """The weighted sum as a new tensor of the inner guider's dtype and device."""
+        visit.order, visit.weight_sum, visit.error = weights.order, weights.size, weights.error
+        (dtype, device), held = self._out, self.history[0].branches[0]
+        answer = weigh(weights, x.to(held.device), self.history.branches, self.history.means, dtype).to(device)
+        if self.policy.keep.fitted:
+            self._finite.note(answer, visit, ANSWER)
+        return answer
+
+    # The end.
+
+    def _was_last(self):
+        """Whether a loop that announces no steps has made its last visit."""
+        if self.step is not None or not self.stepping.visits:
+            return False
+        steps = len(self.schedule.keys) - 1
+        corrected = steps - (self.schedule.keys[-1] == 0)
+        return len(self.report.visits) >= steps + (corrected if self.stepping.visits == 2 else 0)
+
+    def end(self, quietly=False):
+        """Close the report and free the history. Raises what is left to raise, unless ``quietly``."""
+        if self.ended:
+            return
+        self.ended, self.report.finished = True, True
+        self.history.clear()
+        self.guider.finished(self.report)
+        if not quietly:
+            self._finite.read(len(self.report.visits))
+
+
+def own(guided, denoised):
+    """``guided``, which the host may keep: a copy where it is the memory of the denoiser's output, which that may use again."""
+    return guided.clone() if guided is denoised else guided
+
+
+def branches_of(denoised, x, count):
+    """The branches of a raw output: (count * B, ...) -> ``count`` tensors (B, ...), uncond first."""
+    if denoised.shape[0] != count * x.shape[0] or denoised.shape[1:] != x.shape[1:]:
+        raise ValueError(
+            f"the denoiser's output has shape {tuple(denoised.shape)}, {count} branch(es) of x, {tuple(x.shape)}, were fitted"
+        )
+    return list(denoised.chunk(count))
+
+
+def transformed(tensor):
+    """Whether ``torch.func`` or forward-mode differentiation follows ``tensor``: no number of it can be read, or none should."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or forward_ad._current_level >= 0
