@@ -52,12 +52,8 @@ class TaylorSeerGuider(shim.Skipping):
 
     wrapped = None  # the guider class that this one is made for
 
-    def __new__(cls, scale=5.0, *, guider_config=None, **options):
-        if cls.wrapped is not None:
-            return object.__new__(cls)
-        finite_number("scale", scale, SCALE_REMEDY)
-        settings, inner = _parted(options)
-        return object.__new__(_made_for(cls, _class_to_wrap(scale, guider_config, settings, inner)))
+    def __new__(cls, *args, **kwargs):
+        return object.__new__(cls if cls.wrapped is not None else _made_for(cls, _class_asked_for(*args, **kwargs)))
 
     def __init__(
         self, scale=5.0, *, use_cache=True, interval=2, max_order=1, step_threshold=None, calls=None, calibration=None,
@@ -77,6 +73,8 @@ class TaylorSeerGuider(shim.Skipping):
             self._calibration.budget(self.settings.calls)
         self._report = None
         shim.install()
+
+    __signature__ = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])  # not that of __new__
 
     # What a host asks of its guider.
 
@@ -192,6 +190,12 @@ def _remade(cls, wrapped):
     """A guider to be filled: a copy has the settings and the class of the original, and no run."""
     shim.install()
     return object.__new__(_made_for(cls, wrapped))
+
+
+def _class_asked_for(scale=5.0, *, guider_config=None, **options):
+    """The class of guider that the constructor's arguments ask to be wrapped."""
+    finite_number("scale", scale, SCALE_REMEDY)
+    return _class_to_wrap(scale, guider_config, *_parted(options))
 
 
 def _class_to_wrap(scale, guider_config, settings, inner, built=None):

@@ -82,7 +82,8 @@ def owned(run, tensors):
     def gone():
         nonlocal left
         left -= 1
-        if not left and not run.claimed:
+        run.orphan = not left
+        if run.orphan and not run.claimed and run.report.visits:
             run.end(quietly=True)
 
     for tensor in handed:
@@ -162,7 +163,7 @@ def announce(run, step):
 
 def _owner(guider):
     """(the run that a visit of ``guider`` belongs to here, None where that cannot be told; the reason)."""
-    found = open_runs(guider)
+    found = [run for run in open_runs(guider) if run.claimed or not run.orphan]
     if not found:
         return None, "no run"
     newest = found[-1]
@@ -197,7 +198,7 @@ def _say(guider, why):
     said = found[-1].said if found else _said.setdefault(guider, set())
     if why not in said:
         said.add(why)
-        logger.warning("visits are computed: %s", REASONS[why])
+        logger.warning("every visit computes: %s", REASONS[why])
 
 
 def _chain(asked):

@@ -74,6 +74,7 @@ class Run:
         self.ended = False
         self.called = False  # by the sampler's own __call__, not by hand
         self.claimed = False  # by a step generator, which announces its steps
+        self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
         self.waiting = None  # the visit that was asked about and not yet answered
         self.visited = []  # sigmas that were answered since the step was announced
         self._fallback = None  # of STICKY: why nothing is forecast any more
@@ -160,7 +161,7 @@ class Run:
         if reason in STICKY:
             self._fallback = reason
         if reason not in self.said and REASONS[reason]:
-            logger.warning("visits are computed: %s", REASONS[reason])
+            logger.warning("%s: %s", "every visit computes" if reason in STICKY else "a visit computes", REASONS[reason])
         self.said.add(reason)
 
     # The answers.

@@ -2,6 +2,7 @@
 
 import torch
 
+from taylorseer_guider import loops
 from taylorseer_guider.standalone.config import append_dims, instantiate_from_config
 
 SAMPLERS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler")
@@ -51,10 +52,15 @@ def decibels(x, exact):
     return float(10 * torch.log10(4 / (x.double() - exact.double()).square().flatten(1).mean(1)).mean())
 
 
+def begun(guider, *sigmas, sampler=None):
+    """A run of ``guider`` over ``sigmas``, begun by hand."""
+    return loops.begin(guider, torch.tensor(sigmas), sampler)
+
+
 def answered(guider, x, sigma, denoiser=lambda x, sigma, cond: x / 2):
-    """The answer of one visit at ``x`` and one ``sigma``, of a run that has begun."""
-    sigma = torch.full((len(x),), sigma)
-    with guider.gated(denoiser) as gate:
+    """The answer of one visit at ``x`` and ``sigma`` (one, or one for each sample), of a run that has begun."""
+    sigma = torch.as_tensor(sigma).expand(len(x))
+    with loops.gated(guider, denoiser) as gate:
         return guider(gate(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
 
 

@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 from problems import GaussianMixture, sample
 
 from taylorseer_guider import TaylorSeerGuider
-from taylorseer_guider.adaptive import ErrorModel, rms
 from taylorseer_guider.forecast import newton_weights, weighted_sum
+from taylorseer_guider.interpolate import Errors, rms
 
 TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
+
+
+class Plain(Errors):
+    """Errors in the coordinate that polynomials are in."""
+
+    coordinate = staticmethod(float)
+
+
+def measured(value, nodes, values, cls=Plain):
+    return cls.measured(0.0, value, nodes, values, newton_weights, rms(value).amin())
 
 
 def polynomial(coefficients, u):
@@ -24,8 +34,7 @@ def test_the_error_of_a_polynomial_one_degree_too_high_is_expected_exactly(gaps,
     nodes = [-sum(gaps[:i]) for i in range(1, 5)]  # newest first; the call under way is at 0
     coefficients = [0.5, -1.0, 2.0, 0.7][: degree + 1]
     values = [polynomial(coefficients, u) for u in nodes]
-    model = ErrorModel(float)
-    model.learn(0.0, polynomial(coefficients, 0.0), nodes, values, newton_weights)
+    model = measured(polynomial(coefficients, 0.0), nodes, values)
     known = [0.0, *nodes][:degree]
     guess = weighted_sum(newton_weights(known, ahead), [polynomial(coefficients, u) for u in known])
     miss = abs((guess - polynomial(coefficients, ahead)).item())
@@ -34,17 +43,15 @@ def test_the_error_of_a_polynomial_one_degree_too_high_is_expected_exactly(gaps,
 
 
 def test_nothing_measured_is_nothing_trusted():
-    assert ErrorModel().best(1.0) == (0, math.inf)
+    assert measured(torch.ones(1, 1), [], []).best(1.0) == (0, math.inf)
 
 
 def test_the_order_that_would_have_forecast_best_is_chosen():
-    line, jump = ErrorModel(float), ErrorModel(float)
     nodes = [-1.0, -2.0, -3.0]
-    line.learn(0.0, polynomial([1, 1], 0.0), nodes, [polynomial([1, 1], u) for u in nodes], newton_weights)
+    line = measured(polynomial([1, 1], 0.0), nodes, [polynomial([1, 1], u) for u in nodes])
     assert line.best(1.0)[0] == 1 or line.best(1.0)[1] < 1e-6
     noise = [torch.tensor([[v]]) for v in (1.0, -1.0, 1.0)]
-    jump.learn(0.0, torch.tensor([[1.1]]), nodes, noise, newton_weights)
-    assert jump.best(1.0)[0] == 0
+    assert measured(torch.tensor([[1.1]]), nodes, noise).best(1.0)[0] == 0
 
 
 def test_the_worst_sample_of_a_batch_decides():
@@ -111,5 +118,5 @@ def test_a_wrong_tolerance_is_named(wrong):
 def test_a_wrong_max_skip_or_two_plans_are_named():
     with pytest.raises(ValueError, match="max_skip=0"):
         TaylorSeerGuider(tolerance=0.1, max_skip=0)
-    with pytest.raises(ValueError, match="activate"):
+    with pytest.raises(ValueError, match="plan.nodes"):
         TaylorSeerGuider(tolerance=0.1, activate=[0, 3])

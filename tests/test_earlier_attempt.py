@@ -4,8 +4,8 @@ import torch
 from problems import VANILLA, GaussianMixture, sample, sampler
 
 from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.run import Run
 from taylorseer_guider.schedule import plan
-from taylorseer_guider.trajectory import Trajectory
 
 
 def test_the_predictor_is_really_called():
@@ -33,13 +33,13 @@ def test_sigma_distances_are_not_compared_with_step_counts():
 
 def test_history_holds_the_combined_output_not_the_doubled_batch(monkeypatch):
     shapes = []
-    original = Trajectory.remember
+    original = Run.remember
 
-    def watched(run, visit, x, denoised):
-        original(run, visit, x, denoised)
-        shapes.extend((tuple(output.value.shape), x.shape[0]) for output in run.history)
+    def watched(run, visit, x, branches):
+        original(run, visit, x, branches)
+        shapes.extend((tuple(branch.shape), x.shape[0]) for branch in run.history.branches)
 
-    monkeypatch.setattr(Trajectory, "remember", watched)
+    monkeypatch.setattr(Run, "remember", watched)
     sample("EulerEDMSampler", GaussianMixture(), scale=3.0, interval=3)
     assert shapes and set(shapes) == {((2, 3, 4, 4), 2)}
 
@@ -63,16 +63,16 @@ def test_a_forecast_is_not_fed_to_the_network():
 
 
 def test_forecasting_twice_from_the_same_history_gives_the_same(monkeypatch):
-    original = Trajectory.forecast
+    original = Run._weighted
 
-    def twice(run, visit, x):
-        first = original(run, visit, x)
+    def twice(run, visit, x, weights):
+        first = original(run, visit, x, weights)
         kept = first.clone()
         first.add_(1.0)
-        assert torch.equal(original(run, visit, x), kept)
+        assert torch.equal(original(run, visit, x, weights), kept)
         return kept
 
-    monkeypatch.setattr(Trajectory, "forecast", twice)
+    monkeypatch.setattr(Run, "_weighted", twice)
     _, built = sample("HeunEDMSampler", GaussianMixture(), interval=3)
     assert built.guider.report.forecasts == 32
 

@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 import torch
-from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, answered, sample, sampler
+from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, answered, begun, sample, sampler
 
-from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider import TaylorSeerGuider, loops
+from taylorseer_guider.run import Run
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
-from taylorseer_guider.trajectory import Trajectory
 
 FULL_CALLS = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
 
@@ -86,11 +86,11 @@ def test_scale_0_is_the_conditional_branch_and_needs_no_uc():
     assert all(seen.shape == x.shape for seen in problem.seen)
 
 
-def test_scale_1_gives_vanilla_cfgs_result_from_one_branch():
-    problem = GaussianMixture()
-    full, _ = sample("HeunEDMSampler", problem, VANILLA, scale=1.0)
+def test_scale_1_gives_vanilla_cfgs_result_from_one_branch_where_there_are_forecasts():
+    problem, nodes = GaussianMixture(), list(range(20))
+    full, _ = sample("EulerEDMSampler", problem, VANILLA, scale=1.0)
     problem.seen.clear()
-    image, built = sample("HeunEDMSampler", problem, scale=1.0, **EXACT)
+    image, built = sample("EulerEDMSampler", problem, scale=1.0, plan={"nodes": nodes})
     torch.testing.assert_close(image, full, rtol=1e-9, atol=1e-9)
     assert {seen.shape[0] for seen in problem.seen} == {2}
     assert isinstance(built.guider, IdentityGuider)
@@ -149,48 +149,46 @@ def test_calls_is_a_budget_that_is_kept(name):
 
 def test_another_shape_in_mid_run_starts_history_afresh():
     guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0]))
+    run = begun(guider, 4.0, 3.0, 2.0, 1.0, 0.0)
     for step, size in enumerate([4, 4, 6, 6]):
-        guider.at_step(step)
+        run.announce(step)
         answered(guider, torch.randn(2, size), 4.0 - step)
     assert [visit.reason for visit in guider.report.visits] == ["no history", "skipped", "no history", "skipped"]
 
 
 def test_samples_at_different_sigmas_are_computed():
     guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 0.0]))
-    with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
-        for sigma in (torch.tensor([4.0, 4.0]), torch.tensor([3.0, 2.0])):
-            guider(denoiser(*guider.prepare_inputs(torch.randn(2, 5), sigma, {}, None)), sigma)
+    begun(guider, 4.0, 3.0, 0.0)
+    for sigma in ([4.0, 4.0], [3.0, 2.0]):
+        answered(guider, torch.randn(2, 5), sigma)
     assert [visit.reason for visit in guider.report.visits] == ["no history", "no common sigma"]
 
 
 def test_a_second_visit_to_a_sigma_in_one_step_is_another_tile_and_everything_is_computed():
     guider = TaylorSeerGuider(scale=0, interval=3)
-    guider.begin(torch.tensor([4.0, 3.0, 2.0, 0.0]))
-    with guider.gated(lambda x, sigma, cond: x / 2) as denoiser:
-        for step in range(3):
-            guider.at_step(step)
-            for _ in range(2):
-                x, sigma = torch.randn(2, 5), torch.full((2,), 4.0 - step)
-                assert torch.equal(guider(denoiser(*guider.prepare_inputs(x, sigma, {}, None)), sigma), x / 2)
+    run = begun(guider, 4.0, 3.0, 2.0, 0.0)
+    for step in range(3):
+        run.announce(step)
+        for _ in range(2):
+            x = torch.randn(2, 5)
+            assert torch.equal(answered(guider, x, 4.0 - step), x / 2)
     assert guider.report.forecasts == 0
 
 
 @pytest.mark.parametrize("quantity", ["denoised", "eps", "v", "edm"])
 @pytest.mark.parametrize("history_dtype", [None, "bfloat16"])
 def test_a_forecast_leaves_what_is_cached_unchanged_and_shares_no_memory_with_it(quantity, history_dtype, monkeypatch):
-    original, dtypes = Trajectory.forecast, []
+    original, dtypes = Run._weighted, []
 
-    def watched(run, visit, x):
-        before = [output.value.clone() for output in run.history]
-        result = original(run, visit, x)
-        assert all(torch.equal(a, output.value) for a, output in zip(before, run.history, strict=True))
-        assert result.data_ptr() not in {output.value.data_ptr() for output in run.history} | {x.data_ptr()}
+    def watched(run, visit, x, weights):
+        before = [branch.clone() for branch in run.history.branches]
+        result = original(run, visit, x, weights)
+        assert all(torch.equal(a, branch) for a, branch in zip(before, run.history.branches, strict=True))
+        assert result.data_ptr() not in {branch.data_ptr() for branch in run.history.branches} | {x.data_ptr()}
         dtypes.append(result.dtype)
         return result
 
-    monkeypatch.setattr(Trajectory, "forecast", watched)
+    monkeypatch.setattr(Run, "_weighted", watched)
     sample("HeunEDMSampler", GaussianMixture(dtype=torch.float32), interval=3, quantity=quantity, history_dtype=history_dtype)
     assert dtypes == [torch.float32] * 32
 
@@ -237,7 +235,7 @@ def test_history_kept_in_a_half_type_takes_half_the_room():
 
 def test_history_is_freed_when_the_run_ends_and_the_report_stays():
     _, built = sample("HeunEDMSampler", GaussianMixture())
-    assert built.guider._run is None
+    assert loops.current(built.guider) is None
     assert built.guider.report.finished and built.guider.report.peak_bytes > 0
 
 
@@ -269,27 +267,27 @@ def test_an_output_that_is_not_finite_is_an_error_that_names_step_and_sigma():
 
 def test_activate_beyond_the_schedule_is_an_error_when_the_run_begins():
     problem = GaussianMixture()
-    with pytest.raises(ValueError, match="activate=.25.*nodes 0 to 19"):
+    with pytest.raises(ValueError, match=r"plan.nodes=.25.*nodes 0 to 19"):
         sample("EulerEDMSampler", problem, activate=[0, 25])
     assert problem.calls == 0
 
 
-def test_it_passes_for_the_guider_it_wraps():
+def test_it_is_a_guider_of_the_class_that_it_wraps():
     guider = TaylorSeerGuider(guider_config={"target": VANILLA, "params": {"scale": 2.0}})
     assert isinstance(guider, VanillaCFG) and isinstance(guider, TaylorSeerGuider)
+    assert issubclass(type(guider), VanillaCFG) and guider.wrapped is VanillaCFG
     assert not isinstance(guider, IdentityGuider)
     guider.scale = 3.0
-    assert guider.scale == guider.inner.scale == 3.0
+    assert guider.scale == 3.0 and guider(torch.tensor([[0.0], [1.0]]), torch.ones(1)) == 3.0
     with pytest.raises(AttributeError, match="num_frames"):
         _ = guider.num_frames
 
 
 def test_extra_parameters_go_to_the_wrapped_guider():
     guider = TaylorSeerGuider(guider_config={"target": VANILLA}, scale=4.0)
-    assert guider.inner.scale == 4.0
-    guider.inner.num_frames = 14
-    guider.num_frames = 21
-    assert guider.inner.num_frames == guider.num_frames == 21
+    assert guider.scale == 4.0
+    guider.num_frames = 14
+    assert guider.num_frames == 14
 
 
 def test_scale_can_be_set_between_images():
@@ -303,6 +301,7 @@ def test_scale_can_be_set_between_images():
 def test_copies_have_the_settings_and_no_state(again):
     _, built = sample("EulerEDMSampler", GaussianMixture(), interval=4, scale=2.5)
     twin = again(built.guider)
+    assert type(twin) is type(built.guider) and isinstance(twin, VanillaCFG)
     assert twin.settings == built.guider.settings and twin.scale == 2.5
     assert twin.report is None
 

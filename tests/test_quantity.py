@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from problems import EXACT, SAMPLERS, GaussianMixture, answered, sample, sampler
+from problems import EXACT, SAMPLERS, GaussianMixture, answered, begun, sample, sampler
 
 from taylorseer_guider import TaylorSeerGuider
-from taylorseer_guider.hosts import adds_noise
+from taylorseer_guider.hosts import stepping
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.standalone.sampling import EulerEDMSampler
 
@@ -41,8 +41,15 @@ def test_the_coordinate_suits_the_quantity(quantity, coordinate):
     assert torch.equal(by_itself, named) and not torch.equal(by_itself, other)
 
 
+class PlainEulerSampler(EulerEDMSampler):
+    """A sampler that steps as its base does."""
+
+
 class SomethingEulerSampler(EulerEDMSampler):
-    """A sampler that nobody knows: it might add noise."""
+    """A sampler that steps by itself: it might add noise."""
+
+    def sampler_step(self, *args, **kwargs):
+        return super().sampler_step(*args, **kwargs)
 
 
 def euler(cls=EulerEDMSampler, churn=0.0):
@@ -53,15 +60,15 @@ def euler(cls=EulerEDMSampler, churn=0.0):
 
 @pytest.mark.parametrize("noisy", [euler(SomethingEulerSampler), euler(churn=4.0), object()])
 def test_auto_is_denoised_where_the_sampler_may_add_noise(noisy):
-    assert adds_noise(noisy) and not adds_noise(euler())
+    assert stepping(noisy).noisy and not stepping(euler()).noisy and not stepping(euler(PlainEulerSampler)).noisy
     guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 0.0]), noisy)
+    begun(guider, 4.0, 3.0, 0.0, sampler=noisy)
     first = answered(guider, torch.full((1, 4), 8.0), 4.0)
     assert torch.equal(answered(guider, torch.full((1, 4), 80.0), 3.0), first)  # the output again, whatever x is
 
 
 def test_auto_is_denoised_where_x_has_another_shape_than_the_output():
     guider = TaylorSeerGuider(scale=0, interval=9)
-    guider.begin(torch.tensor([4.0, 3.0, 0.0]), euler())
+    begun(guider, 4.0, 3.0, 0.0, sampler=euler())
     first = answered(guider, torch.ones(1, 4), 4.0, lambda x, sigma, cond: x[:, :2] / 2)
     assert torch.equal(answered(guider, torch.zeros(1, 4), 3.0), first) and first.shape == (1, 2)

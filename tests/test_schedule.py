@@ -23,12 +23,12 @@ def test_the_interval_is_counted_from_the_end_of_the_warmup():
 
 
 def test_listed_nodes_win_over_everything_else():
-    assert active(interval=2, warmup=5, tail=5, activate=(0, 7, 11)) == [0, 7, 11]
+    assert active(interval=2, warmup=5, tail=5, nodes=(0, 7, 11)) == [0, 7, 11]
 
 
 def test_a_node_beyond_the_schedule_is_an_error_that_names_it_and_the_range():
     with pytest.raises(ValueError, match=r"\[20, 33\].*0 to 19"):
-        active(activate=(0, 20, 33))
+        active(nodes=(0, 20, 33))
 
 
 def test_a_step_threshold_is_a_distance_in_sigma():

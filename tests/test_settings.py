@@ -1,12 +1,15 @@
 """A mistake in a parameter is one clear error at construction."""
 
+import inspect
+from dataclasses import fields
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 from problems import VANILLA
 
-from taylorseer_guider import TaylorSeerGuider
-from taylorseer_guider.settings import Settings
+from taylorseer_guider import TaylorSeerGuider, settings
+from taylorseer_guider.settings import GROUPS, Settings
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 MISTAKES = [
@@ -16,22 +19,22 @@ MISTAKES = [
     ({"max_order": -1}, "max_order=-1.*from 0 up"),
     ({"warmup": "two"}, "warmup='two'"),
     ({"tail": -3}, "tail=-3"),
-    ({"activate": []}, r"activate=\[\].*\[0, 3, 6, 9\]"),
-    ({"activate": [0, -2]}, "activate=-2.*from 0 up"),
-    ({"activate": "0,3"}, "activate='0,3'"),
+    ({"activate": []}, r"plan.nodes=\[\].*\[0, 3, 6, 9\]"),
+    ({"activate": [0, -2]}, "plan.nodes=-2.*from 0 up"),
+    ({"activate": "0,3"}, "plan.nodes='0,3'"),
     ({"step_threshold": 0}, "step_threshold=0.*above 0"),
     ({"step_threshold": float("nan")}, "step_threshold=nan"),
     ({"repeat_visits": "skip"}, "repeat_visits='skip'.*reuse, later, compute"),
     ({"coordinate": "rhoo"}, "coordinate='rhoo'.*sigma, rho, log_sigma, asinh"),
     ({"basis": "hermite"}, "basis='hermite'.*newton, taylor"),
     ({"calls": 0}, "calls=0.*from 1 up"),
-    ({"calls": 5, "activate": [0, 3]}, "activate=.*calls=5: each plans the calls; leave one"),
-    ({"calls": 5, "tolerance": 0.1}, "tolerance=0.1, calls=5: each plans the calls"),
+    ({"calls": 5, "activate": [0, 3]}, "plan.nodes=.*calls=5: each plans the calls; leave one"),
+    ({"calls": 5, "tolerance": 0.1}, "plan.tolerance=0.1, calls=5: each plans the calls"),
     ({"quantity": "x0"}, "quantity='x0'.*auto, denoised, eps, v, edm"),
     ({"use_cache": "yes"}, "use_cache='yes'.*true or false"),
-    ({"history_dtype": "int8"}, "history_dtype='int8'.*bfloat16"),
-    ({"history_dtype": "nonsense"}, "history_dtype='nonsense'"),
-    ({"history_device": "nowhere"}, "history_device='nowhere'.*cpu"),
+    ({"history_dtype": "int8"}, "history.dtype='int8'.*bfloat16"),
+    ({"history_dtype": "nonsense"}, "history.dtype='nonsense'"),
+    ({"history_device": "nowhere"}, "history.device='nowhere'.*cpu"),
     ({"scale": float("inf")}, "scale=inf.*finite"),
     ({"scale": "5"}, "scale='5'"),
     ({"scale": None}, "scale=None"),
@@ -50,14 +53,14 @@ def test_a_mistake_names_value_range_and_remedy(options, message):
 
 def test_a_guider_is_built_from_yaml_with_dtypes_devices_and_lists_by_name():
     config = OmegaConf.create(
-        "{target: taylorseer_guider.TaylorSeerGuider, params: {scale: 2, activate: [9, 0, 3],"
-        " history_dtype: bfloat16, history_device: cpu, guider_config: {target: " + VANILLA + "}}}"
+        "{target: taylorseer_guider.TaylorSeerGuider, params: {scale: 2, plan: {nodes: [9, 0, 3]},"
+        " history: {dtype: bfloat16, device: cpu}, guider_config: {target: " + VANILLA + "}}}"
     )
     guider = instantiate_from_config(config)
-    assert guider.settings.activate == (0, 3, 9)
-    assert guider.settings.history_dtype is torch.bfloat16
-    assert guider.settings.history_device == torch.device("cpu")
-    assert guider.inner.scale == 2
+    assert guider.settings.plan.nodes == guider.plan.nodes == (0, 3, 9)
+    assert guider.settings.history.dtype is torch.bfloat16
+    assert guider.settings.history.device == torch.device("cpu")
+    assert guider.scale == 2
 
 
 def test_settings_cannot_be_changed_later():
@@ -70,12 +73,35 @@ def test_settings_cannot_be_changed_later():
 
 
 def test_every_option_is_in_the_docstring_and_the_signature():
-    for name in Settings.__dataclass_fields__:
-        assert name in TaylorSeerGuider.__doc__
-        assert name in help_signature()
+    shown = inspect.signature(TaylorSeerGuider).parameters
+    for option in fields(Settings):
+        assert option.name in TaylorSeerGuider.__doc__
+        default = None if option.name in GROUPS else getattr(Settings(), option.name)
+        assert shown[option.name].default == default
+    for group in GROUPS.values():
+        assert all(option.name in TaylorSeerGuider.__doc__ for option in fields(group))
 
 
-def help_signature():
-    import inspect
+@pytest.mark.parametrize(("name", "value"), [("activate", [0, 4]), ("warmup", 3), ("quantity", "eps"), ("history_dtype", "bfloat16")])
+def test_flat_names_of_grouped_options_still_work_and_say_once_where_they_have_gone(name, value, caplog):
+    settings._say_moved.cache_clear()
+    group, inside = settings.MOVED[name]
+    guiders = [TaylorSeerGuider(**{name: value}) for _ in range(2)]
+    assert guiders[0].settings == TaylorSeerGuider(**{group: {inside: value}}).settings
+    assert [record.message for record in caplog.records] == [f"the option {name} is now {group}: {{{inside}: ...}}"]
 
-    return inspect.signature(TaylorSeerGuider).parameters
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plan": {"node": [0]}}, "unknown option plan.node: plan takes nodes, warmup"),
+        ({"plan": 3}, "plan=3: give a mapping"),
+        ({"forecast": {"basis": "hermite"}}, "forecast.basis='hermite'"),
+        ({"history": {"dtype": "int8"}}, "history.dtype='int8'"),
+        ({"plan": {"warmup": 2}, "warmup": 3}, "warmup=3: plan.warmup=2 is given, too"),
+        ({"plan": {"tolerance": 0.1, "nodes": [0, 3]}}, "plan.nodes=.*plan.tolerance=0.1: each plans the calls"),
+    ],
+)
+def test_a_mistake_in_a_group_names_the_group(options, message):
+    with pytest.raises(ValueError, match=message):
+        TaylorSeerGuider(**options)

@@ -75,11 +75,11 @@ def test_attributes_that_scripts_read_and_write(host):
     assert guider.num_frames == 6 and torch.equal(guider.scale, torch.linspace(1, 2.5, 6)[None])
     guider.num_frames = 3
     guider.scale = guider.scale[:, :3]
-    assert guider.inner.num_frames == 3 and guider.inner.scale.shape == (1, 3)
+    assert guider.num_frames == 3 and guider.scale.shape == (1, 3)
     plain = build(family, "EulerEDMSampler", {"target": OURS, "params": {"scale": 2.0}}).guider
     assert plain.scale == 2.0 and isinstance(plain, guiders.VanillaCFG)
     plain.scale = 3.0
-    assert plain.inner.scale == 3.0
+    assert plain.scale == 3.0
 
 
 def test_a_parameter_that_a_script_writes_into_the_config_reaches_the_wrapped_guider(host):
