@@ -75,35 +75,43 @@ def distinct(nodes, count, tolerance=1e-6, floor=1e-30):
     return chosen
 
 
-@torch.no_grad()
 def weighted_sum(weights, tensors, dtype=None, bands=None):
-    """``sum_j weights[j] * tensors[j]`` in one pass over memory, as a new contiguous tensor.
+    """``sum_j weights[j] * tensors[j]`` in one pass over memory, as a new contiguous tensor, without gradient.
 
     ``tensors`` share shape and device and are only read; half types are accumulated in float32. The result has ``dtype``,
     or that of ``tensors[0]``. ``bands`` (n, 1, W), if given, are added to the sum seen as n bands of as many rows of length W.
     """
     first = tensors[0]
-    wide = torch.float64 if torch.float64 in [t.dtype for t in tensors] else torch.float32
-    out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-    in_place = out.dtype == first.dtype == wide
-    shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
-    seen = [t.reshape(shape) for t in (out, *tensors)] + ([] if bands is None else [bands.to(wide)])
-    step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
-    chunks = zip(*(t.split(step) for t in seen)) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
-    for place, newest, *others in chunks:
-        newest, total = newest.to(wide), place if in_place else None
-        if bands is None:
-            total = torch.mul(newest, weights[0], out=total)
-        else:
-            total = torch.add(others.pop(), newest, alpha=weights[0], out=total)
-        for weight, tensor in zip(weights[1:], others, strict=True):
-            total.add_(tensor, alpha=weight)
-        if not in_place:
-            place.copy_(total)
+    with torch.no_grad():
+        out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+        if bands is None and (out.device.type != "cpu" or out.numel() <= CHUNK):
+            _add_up(out, weights, tensors, bands)
+            return out
+        shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
+        seen = [tensor.reshape(shape) for tensor in (out, *tensors)] + ([] if bands is None else [bands])
+        step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
+        chunks = zip(*(t.split(step) for t in seen)) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
+        for place, *parts in chunks:
+            _add_up(place, weights, parts[: len(tensors)], None if bands is None else parts[-1])
     return out
 
 
-@torch.no_grad()
+def _add_up(place, weights, tensors, band):
+    """The weighted sum, and ``band``, into ``place``; in float64 where a tensor is, else in float32."""
+    wide = torch.float64 if torch.float64 in [tensor.dtype for tensor in tensors] else torch.float32
+    newest, *others = tensors
+    in_place = place.dtype == newest.dtype == wide
+    newest, total = newest if newest.dtype == wide else newest.to(wide), place if in_place else None
+    if band is None:
+        total = torch.mul(newest, weights[0], out=total)
+    else:
+        total = torch.add(band.to(wide), newest, alpha=weights[0], out=total)
+    for weight, tensor in zip(weights[1:], others, strict=True):
+        total.add_(tensor, alpha=weight)
+    if not in_place:
+        place.copy_(total)
+
+
 def weigh(weights, x, outputs, means, dtype):
     """The weighted sum that ``weights`` (a ``Weights``) ask for: of ``x``, held ``outputs`` and, where weighed, block means.
 

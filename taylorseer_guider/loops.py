@@ -178,7 +178,7 @@ def ask(guider, x, sigma):
     before = outer = _asked.get()
     while outer is not None and not outer.inside and (outer.run is None or outer.run is run or outer.run.ended):
         outer = outer.outer  # asked before and never answered: its denoiser raised
-    if run is not None and any(waiting.run is run for waiting in _chain(outer)):
+    if run is not None and outer is not None and any(waiting.run is run for waiting in _chain(outer)):
         run, why = None, "no run"  # asked from within the denoiser of a visit of this very run
     if run is None:
         _say(guider, why)
@@ -186,7 +186,7 @@ def ask(guider, x, sigma):
     else:
         if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
             run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
-        asked = run.waiting = run.ask(x, sigma, gated=any(other is guider for other in _gating.get()))
+        asked = run.waiting = run.ask(x, sigma, gated=guider in _gating.get())
     asked.outer = outer
     _asked.set(asked)
     return asked

@@ -98,7 +98,8 @@ class Run:
         node = None if math.isnan(key) else self.schedule.node(key, dtype, self.step)
         sigma = self.schedule.sigma(key)
         known = sigma if 0 < sigma < math.inf else None
-        self._notice_changes(x)
+        if self.policy.keep.count:
+            self._notice_changes(x)
         visit = Visit(self.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
@@ -153,8 +154,9 @@ class Run:
 
         Heun's method asks twice at every other one, in two steps.
         """
-        before = self.visited if self.step is not None else self.visited[:1] if len(self.visited) == 1 else []
-        return any(math.isclose(sigma, other, rel_tol=NEAR) for other in before)
+        if not self.visited or self.step is None and len(self.visited) > 1:
+            return False
+        return any(math.isclose(sigma, other, rel_tol=NEAR) for other in self.visited)
 
     def fall_back(self, reason):
         """Say once, of this run, why its visits compute; stay with it where it holds for the whole run."""

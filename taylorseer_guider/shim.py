@@ -53,17 +53,20 @@ def _wrap_get_sigma_gen(original):
 
 def _wrap_gated(original):
     """Gate the argument ``denoiser`` of a method, wherever it stands; a method without one stays as it is."""
-    signature = inspect.signature(original)
-    if "denoiser" not in signature.parameters:
+    names = list(inspect.signature(original).parameters)
+    if "denoiser" not in names:
         return original
+    place = names.index("denoiser") - 1  # among the arguments behind self
 
     @functools.wraps(original)
     def gated(self, *args, **kwargs):
-        if not isinstance(self.guider, Skipping):
+        given = place < len(args) or "denoiser" in kwargs  # else the host's own method says what is missing
+        if not given or not isinstance(self.guider, Skipping):
             return original(self, *args, **kwargs)
-        bound = signature.bind(self, *args, **kwargs)
-        with loops.gated(self.guider, bound.arguments["denoiser"]) as bound.arguments["denoiser"]:
-            return original(*bound.args, **bound.kwargs)
+        with loops.gated(self.guider, args[place] if place < len(args) else kwargs["denoiser"]) as gate:
+            if place < len(args):
+                return original(self, *args[:place], gate, *args[place + 1 :], **kwargs)
+            return original(self, *args, **{**kwargs, "denoiser": gate})
 
     return gated
 
