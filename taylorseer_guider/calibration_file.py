@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import yaml
@@ -16,12 +17,13 @@ from .checks import Reader, brief
 
 FORMAT = "taylorseer_guider calibration 1"
 END = "..."  # ends a YAML document: a file that was cut off lacks it
-LARGEST_FILE = 2 << 20  # bytes; the largest that ships takes a twentieth of it
+LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
-DEEPEST = re.compile(rb"[\[{](?:[^\[\]{}]*[\[{]){3}")  # brackets in brackets: no entry of a file has three levels of them
-NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)")  # anchors, aliases and tags: no entry has one
-
-
+DEEPEST = 4  # brackets in brackets; a file has two levels of them
+BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
+OTHERS = bytes(set(range(256)) - BRACKETS.keys())
+# anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has
+NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){2}|^ *\?|^ {13}", re.MULTILINE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
 
 
@@ -174,8 +176,10 @@ def _whole(text):
     """``text``, if it may be parsed: ended by its mark, without anchors, aliases, tags and brackets in brackets."""
     if not text.endswith(f"\n{END}\n".encode()):
         raise ValueError(f"it does not end with a line {END}: cut off, or made before 0.2; if it is whole, add that line")
-    if (found := NOT_OURS.search(text)) or (found := DEEPEST.search(text)):
+    if found := NOT_OURS.search(text):
         raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
+    if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:
+        raise ValueError(f"a calibration has no more than {DEEPEST} brackets in each other")
     return text
 
 

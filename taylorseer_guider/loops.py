@@ -15,7 +15,7 @@ from contextvars import ContextVar
 import torch
 
 from .hosts import stepping
-from .run import REASONS, Asked, Run
+from .run import REASONS, Asked, Run, own
 from .schedule import Schedule, require_falling
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,11 @@ def is_calling(sampler):
 
 def _make_current(run):
     _runs.set((*(other for other in _runs.get() if other is not run and not other.ended), run))
+
+
+def _tidy():
+    """Let go of the runs that have ended."""
+    _runs.set(tuple(run for run in _runs.get() if not run.ended))
 
 
 def owned(run, tensors):
@@ -139,6 +144,7 @@ class Steps:
             failed = False
         finally:
             self._run.end(quietly=failed)
+            _tidy()
 
 
 def claimed(steps, guider, sampler, count):
@@ -207,15 +213,21 @@ def _chain(asked):
         asked = asked.outer
 
 
-def waiting(guider):
-    """The visit of ``guider`` that the next answer is for, taken off; None where nobody asked."""
+def answer(guider, denoised, combine, varying):
+    """The guided output of the visit of ``guider`` that waits for it; see ``Run.answer``. ``combine(denoised)`` where none does."""
     asked = _asked.get()
     if asked is None or asked.guider is not guider or asked.inside:
-        return None
+        return own(combine(denoised), denoised)
     _asked.set(asked.outer)
-    if asked.run is not None and asked.run.waiting is asked:
+    if asked.run is None:
+        return own(combine(denoised), denoised)
+    if asked.run.waiting is asked:
         asked.run.waiting = None
-    return asked
+    try:
+        return asked.run.answer(asked, denoised, combine, varying)
+    finally:
+        if asked.run.ended:
+            _tidy()
 
 
 @contextmanager
@@ -247,14 +259,16 @@ def _gate(guider, denoiser):
 
 
 def eager(function):
-    """``function``, left out of what torch.compile makes of its callers. Its machinery is imported by nobody else here."""
-
-    @functools.cache
-    def disabled():
-        return torch.compiler.disable(function)
+    """``function``, left out of what torch.compile makes of its callers, without importing its machinery before others do."""
+    disabled = None
 
     @functools.wraps(function)
     def outside(*args, **kwargs):
-        return (disabled() if "torch._dynamo" in sys.modules else function)(*args, **kwargs)
+        nonlocal disabled
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
 
     return outside
