@@ -14,6 +14,17 @@ setup(
     description="Sample with sgm-family diffusion code several times cheaper, by changing one line of YAML",
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    keywords=["diffusion", "sampling", "sgm", "guider", "classifier-free guidance", "TaylorSeer", "forecast", "cache"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
     license="MIT",
     python_requires=">=3.10",
     install_requires=["torch>=2.1", "omegaconf>=2.3"],
@@ -21,9 +32,13 @@ setup(
         "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds cache-dit and k-diffusion
         "demo": demo,
         "train": train,
-        "test": [*train, "hypothesis", "matplotlib", "pytest"],
+        "test": [*train, "hypothesis", "matplotlib", "pytest", "pytest-randomly"],
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
     package_dir={"taylorseer_guider.configs": "configs"},
-    package_data={"taylorseer_guider.tiny": ["*.safetensors"], "taylorseer_guider.configs": ["*.yaml"]},
+    package_data={
+        "taylorseer_guider": ["py.typed"],
+        "taylorseer_guider.tiny": ["*.safetensors"],
+        "taylorseer_guider.configs": ["*.yaml"],
+    },
 )

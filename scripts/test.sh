@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
-# Run the tests. Takes the arguments of pytest.
+# Run the tests. Takes the arguments of pytest; --quick leaves out those marked as slow.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 setup_env test imaginairy torchdiffeq  # a host written by others; its own dependencies are many and not needed here
+arguments=(-q)
+for argument in "$@"; do
+    case "$argument" in
+        --quick) arguments+=(-m "not slow") ;;
+        *) arguments+=("$argument") ;;
+    esac
+done
 cd "$root"
-exec "$python" -m pytest -q "$@"
+exec "$python" -m pytest "${arguments[@]}"

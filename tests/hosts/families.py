@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 NEVER_CALLED = ("k_diffusion", "kornia", "kornia_rs", "open_clip", "requests", "torchvision", "transformers")
 LOOKS_FOR_THEM = ("torchmetrics", "pytorch_lightning")  # must have looked before a stand-in is there to be found
 
@@ -31,13 +29,25 @@ class Family:
     guider: dict = field(default_factory=lambda: {"target": "VanillaCFG", "params": {}})  # what takes a scale there
 
     @property
+    def key(self):
+        """What ``--host`` calls it."""
+        return self.name.lower().replace("-", "")
+
+    @property
+    def top(self):
+        """Its top-level package, which it may share with another family."""
+        return self.package.partition(".")[0]
+
+    @property
     def root(self):
+        """The folder that goes on the path, or None."""
         named = os.environ.get(self.root_variable or "")
         return Path(named) / self.folder if named else None
 
     @property
     def at_hand(self):
-        return self.root is not None if self.root_variable else find_spec(self.package.split(".")[0]) is not None
+        """Whether it is installed, or its checkout named."""
+        return self.root is not None if self.root_variable else find_spec(self.top) is not None
 
     def config(self, module, name, **params):
         """``{target, params}`` of a class of this family."""
@@ -113,20 +123,10 @@ def _stand_ins():
             del sys.modules[name]
 
 
-@contextmanager
 def loaded(family):
-    """The family's modules, by name, imported for as long as the context lasts: several packages are called ``sgm``."""
-    if not family.at_hand:
-        pytest.skip(f"{family.name}: {family.get}")
+    """The family's modules, by name, imported for as long as the process lasts: it has this host and no other."""
     if family.root is not None:
         sys.path.insert(0, str(family.root))
-    try:
-        with _stand_ins():
-            modules = {name: importlib.import_module(f"{family.package}.{name}") for name in family.modules}
-        yield types.SimpleNamespace(**modules)
-    finally:
-        if family.root is not None:
-            sys.path.remove(str(family.root))
-        top = family.package.split(".")[0]
-        for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-            del sys.modules[name]
+    with _stand_ins():
+        modules = {name: importlib.import_module(f"{family.package}.{name}") for name in family.modules}
+    return types.SimpleNamespace(**modules)

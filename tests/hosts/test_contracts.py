@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+
 from problems import EXACT, OURS, VANILLA, GaussianMixture, sampler
 from taylorseer_guider import TaylorSeerGuider, loops
 from taylorseer_guider.standalone import guiders, sampling

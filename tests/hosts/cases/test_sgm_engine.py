@@ -1,36 +1,25 @@
 """scripts/sample.py with Stability sgm's own models: the toy model of configs/sgm_mnist.yaml, and a small video model."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from families import SGM, loaded
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
+import configuration
+import sample
+from engines import sgm as sgm_engine
+from families import SGM
 from taylorseer_guider.tiny.photographs import photograph
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-import configuration  # noqa: E402
-import sample  # noqa: E402
-from engines import sgm as sgm_engine  # noqa: E402
-
-if not SGM.at_hand:
-    pytest.skip(f"sgm: {SGM.get}", allow_module_level=True)
-
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.host(SGM)
 EXACT = ["--guider", "taylorseer", "--interval", "1", "sampler_config.params.guider_config.params.repeat_visits=compute"]
 FEW = ["sampler_config.params.guider_config.params.interval=2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def host():
-    with loaded(SGM) as modules:
-        yield modules
 
 
 def command(config, *words):
@@ -56,6 +45,7 @@ def weights(host):
     return randomised(engine_and_samplers("sgm_mnist.yaml")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_the_toy_model_is_sampled_from_a_checkpoint(weights, suffix, tmp_path):
     ckpt, out = tmp_path / f"toy{suffix}", tmp_path / "out"
@@ -68,6 +58,7 @@ def test_the_toy_model_is_sampled_from_a_checkpoint(weights, suffix, tmp_path):
     assert made.shape == full.shape == (56, 140, 3) and not np.array_equal(made, full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["sgm_mnist.yaml", "sgm_svd.yaml"])
 def test_computing_every_visit_is_the_hosts_own_guider(config, weights, video_model, tmp_path):
     words, own = ["--num-steps", 6], "VanillaCFG"
@@ -175,9 +166,3 @@ def test_a_mistake_is_one_line(words, message, tmp_path, capsys):
     assert sample.main(command("sgm_mnist.yaml", "--out-dir", tmp_path / "out", *words)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error and error.startswith("sample.py: ")
-
-
-@pytest.mark.parametrize("config", ["sgm_mnist.yaml", "sgm_sdxl.yaml", "sgm_svd.yaml", "sgm_sv3d.yaml", "infdit_sr.yaml"])
-def test_without_a_checkout_the_script_says_how_to_get_one(config, capsys):
-    assert sample.main(["--config", str(ROOT / "configs" / config)]) == 2
-    assert "git clone https://github.com/" in capsys.readouterr().err

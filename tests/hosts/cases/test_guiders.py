@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from families import IMAGINAIRY, SGM, loaded
 from omegaconf import OmegaConf
+
+from families import IMAGINAIRY, SGM
 from problems import EXACT, OURS
 from runs import Mixture, build, run
 from taylorseer_guider.standalone.config import instantiate_from_config
 
+pytestmark = pytest.mark.host(IMAGINAIRY, SGM)
 FRAMES = {"num_frames": 6, "max_scale": 2.5}
 GUIDERS = {
     "VanillaCFG": {"scale": 2.0},
@@ -17,13 +19,11 @@ GUIDERS = {
     "TrapezoidPredictionGuider": {**FRAMES, "edge_perc": 0.34},
     "SpatiotemporalPredictionGuider": {**FRAMES, "num_views": 2},
 }
-AT_HAND = [family for family in (IMAGINAIRY, SGM) if family.at_hand]
 
 
-@pytest.fixture(scope="module", params=AT_HAND, ids=lambda family: family.name)
-def host(request):
-    with loaded(request.param) as modules:
-        yield request.param, modules.guiders
+@pytest.fixture
+def guiders(host):
+    return host.guiders
 
 
 def wrapping(family, name, **settings):
@@ -39,8 +39,7 @@ def sampled(family, guider):
 
 
 @pytest.mark.parametrize("name", GUIDERS)
-def test_every_guider_can_be_wrapped(host, name):
-    family, guiders = host
+def test_every_guider_can_be_wrapped(family, guiders, name):
     if not hasattr(guiders, name):
         pytest.skip(f"{family.name} has no {name}")
     full, _, _ = sampled(family, family.config("guiders", name, **GUIDERS[name]))
@@ -52,25 +51,22 @@ def test_every_guider_can_be_wrapped(host, name):
 
 
 @pytest.mark.parametrize("name", ["VanillaCFG", "IdentityGuider", "LinearPredictionGuider"])
-def test_isinstance_answers_as_the_wrapped_guider_would(host, name):
+def test_isinstance_answers_as_the_wrapped_guider_would(family, guiders, name):
     """Host scripts choose the batch of further inputs by ``isinstance(sampler.guider, (VanillaCFG, ...))``."""
-    family, guiders = host
     guider = build(family, "EulerEDMSampler", wrapping(family, name)).guider
     for other in ("VanillaCFG", "IdentityGuider", "LinearPredictionGuider", "Guider"):
         own = instantiate_from_config(family.config("guiders", name, **GUIDERS[name]))
         assert isinstance(guider, getattr(guiders, other)) == isinstance(own, getattr(guiders, other))
 
 
-def test_a_subclass_counts_as_its_base(host):
-    family, guiders = host
+def test_a_subclass_counts_as_its_base(family, guiders):
     if not hasattr(guiders, "TrianglePredictionGuider"):
         pytest.skip(f"{family.name} has no subclass of a guider")
     guider = build(family, "EulerEDMSampler", wrapping(family, "TrianglePredictionGuider")).guider
     assert isinstance(guider, guiders.LinearPredictionGuider) and not isinstance(guider, guiders.VanillaCFG)
 
 
-def test_attributes_that_scripts_read_and_write(host):
-    family, guiders = host
+def test_attributes_that_scripts_read_and_write(family, guiders):
     guider = build(family, "EulerEDMSampler", wrapping(family, "LinearPredictionGuider")).guider
     assert guider.num_frames == 6 and torch.equal(guider.scale, torch.linspace(1, 2.5, 6)[None])
     guider.num_frames = 3
@@ -82,31 +78,30 @@ def test_attributes_that_scripts_read_and_write(host):
     assert plain.scale == 3.0
 
 
-def test_a_parameter_that_a_script_writes_into_the_config_reaches_the_wrapped_guider(host):
+def test_a_parameter_that_a_script_writes_into_the_config_reaches_the_wrapped_guider(family, guiders):
     """simple_video_sample.py sets ``guider_config.params.num_frames`` before it builds the model."""
-    family, guiders = host
     config = OmegaConf.create(wrapping(family, "LinearPredictionGuider"))
     config.params.num_frames = 4
     guider = instantiate_from_config(config)
     assert guider.num_frames == 4 and isinstance(guider, guiders.LinearPredictionGuider)
 
 
+@pytest.mark.host(SGM)
 def test_the_toy_training_config_samples_as_it_stands():
     """mnist_cond.yaml with the guider's target changed and nothing else; its 50 steps, on the machine that there is."""
-    with loaded(SGM):
-        path = SGM.root / "configs" / "example_training" / "toy" / "mnist_cond.yaml"
-        config = OmegaConf.load(path).model.params.sampler_config
-        problem = Mixture()
+    path = SGM.root / "configs" / "example_training" / "toy" / "mnist_cond.yaml"
+    config = OmegaConf.load(path).model.params.sampler_config
+    problem = Mixture()
 
-        def sampled_again():
-            sampler = instantiate_from_config(config)
-            sampler.device = "cpu"
-            return run(sampler, problem), sampler
+    def sampled_again():
+        sampler = instantiate_from_config(config)
+        sampler.device = "cpu"
+        return run(sampler, problem), sampler
 
-        full, _ = sampled_again()
-        config.params.guider_config.target = OURS
-        result, sampler = sampled_again()
-        assert problem.calls == sampler.guider.report.calls == 25
-        assert 0 < (result - full).norm() < 0.05 * full.norm()
-        config.params.guider_config.params.update(EXACT)
-        assert torch.equal(sampled_again()[0], full)
+    full, _ = sampled_again()
+    config.params.guider_config.target = OURS
+    result, sampler = sampled_again()
+    assert problem.calls == sampler.guider.report.calls == 25
+    assert 0 < (result - full).norm() < 0.05 * full.norm()
+    config.params.guider_config.params.update(EXACT)
+    assert torch.equal(sampled_again()[0], full)

@@ -1,10 +1,12 @@
-"""Every sampler that the sgm family shares, in each code base that is at hand."""
+"""Every sampler that the sgm family shares, in each code base that has them as they are."""
 
 import pytest
 import torch
-from families import COGVIEW, FAMILIES, IMAGINAIRY, SGM, SUPIR, loaded
+
+from families import COGVIEW, FAMILIES, IMAGINAIRY, SGM, SUPIR
 from runs import Mixture, build, compare, error, guided_by, own_guider, run
 
+pytestmark = pytest.mark.host(IMAGINAIRY, SGM, COGVIEW, SUPIR)
 CHURN = {"s_churn": 8.0}  # a factor of 1.4 on sigma, more than the distance to the node before
 CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 and 3 of 20 steps
     "Euler": ("EulerEDMSampler", {}, (20, 10, 7)),
@@ -19,20 +21,9 @@ CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 a
 DETERMINISTIC = ("Euler", "Heun", "DPM++ 2M", "linear multistep")  # the others walk another way once an output differs
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_the_code_base_can_be_imported(family):
-    with loaded(family) as modules:
-        assert modules.guiders.VanillaCFG
-
-
-@pytest.fixture(
-    scope="module",
-    params=[family for family in (IMAGINAIRY, SGM, COGVIEW, SUPIR) if family.at_hand],
-    ids=lambda family: family.name,
-)
-def family(request):
-    with loaded(request.param):
-        yield request.param
+@pytest.mark.host(*FAMILIES)
+def test_the_code_base_can_be_imported(host):
+    assert host.guiders.VanillaCFG
 
 
 @pytest.mark.parametrize("label", CASES)

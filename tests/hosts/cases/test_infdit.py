@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from families import INFDIT, loaded
 from omegaconf import OmegaConf
+
+from families import INFDIT
 from problems import EXACT, OURS
 from runs import INTERVALS, RESULTS, Mixture, drawn, error, run
 from taylorseer_guider.standalone.config import instantiate_from_config
 
-if not INFDIT.at_hand:
-    pytest.skip(f"Inf-DiT: {INFDIT.get}", allow_module_level=True)
-
+pytestmark = pytest.mark.host(INFDIT)
 HEUN, DDIM = "ConcatSRHeunEDMSampler", "ConcatDDIMSampler"
 COUNTS = {HEUN: (39, 10, 7), DDIM: (20, 10, 7)}
 IDENTITY = {"target": "dit.sampling.guiders.IdentityGuider", "params": {}}
@@ -26,12 +25,6 @@ def ours(own, **settings):
     """Our guider in the place of the host's: identity mode, or the host's parameters handed on."""
     params = {"scale": 0} if own is IDENTITY else own["params"]
     return {"target": OURS, "params": {**params, **settings}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def host():
-    with loaded(INFDIT) as modules:
-        yield modules
 
 
 def build(guider, name=HEUN):
@@ -72,7 +65,7 @@ class Engine(Mixture):
 @pytest.mark.parametrize("name", [HEUN, DDIM])
 def test_shipped_configuration(name, guider, dtype):
     own = IDENTITY if guider == "IdentityGuider" else vanilla(guider)
-    engine, found = Engine(dtype=dtype), {}
+    engine, found = Engine(dtype=dtype), []
     with drawn() as noise:
         full = engine.sample(build(own, name))
     assert torch.equal(engine.sample(build(ours(own, **EXACT), name)), full) and engine.calls == COUNTS[name][0]
@@ -83,8 +76,8 @@ def test_shipped_configuration(name, guider, dtype):
         assert engine.calls == expected == sampler.guider.report.calls
         assert len(noise) == len(noise_now) and all(map(torch.equal, noise, noise_now))
         assert result.dtype == dtype and torch.isfinite(result).all()
-        found[interval] = engine.calls, error(result.float(), full.float())
-        assert found[interval][1] < 0.5
+        found.append((engine.calls, error(result.float(), full.float())))
+        assert found[-1][1] < 0.5
     label = f"{name.removeprefix('Concat').removesuffix('Sampler')}, {guider}, {str(dtype).removeprefix('torch.')}"
     RESULTS.append((INFDIT.name, label, COUNTS[name][0], found))
 

@@ -8,26 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import INFDIT, loaded
 from PIL import Image
 
+import calibrate
+import configuration
+import pictures
+import sample
+from engines import infdit
+from engines.checkouts import PIP_NAMES
+from families import INFDIT
 from taylorseer_guider.tiny.photographs import photograph
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-import calibrate  # noqa: E402
-import configuration  # noqa: E402
-import pictures  # noqa: E402
-import sample  # noqa: E402
-from engines import infdit  # noqa: E402
-from engines.checkouts import PIP_NAMES  # noqa: E402
-
+ROOT = Path(__file__).parents[3]
 NEEDED = ("sat", "open_clip", "torchvision", "transformers", "requests", "wandb")  # the last two are sat's, which does not say so
-if not INFDIT.at_hand:
-    pytest.skip(f"Inf-DiT: {INFDIT.get}", allow_module_level=True)
-if lacking := [PIP_NAMES.get(name, name) for name in NEEDED if not find_spec(name)]:
-    pytest.skip(f"Inf-DiT's network: pip install {' '.join(lacking)}", allow_module_level=True)
-
+pytestmark = pytest.mark.host(INFDIT)
 FLAGS = {
     "image-size": 128, "image-block-size": 32, "num-layers": 2, "hidden-size": 64, "num-attention-heads": 4,
     "image-condition": "false", "vector-dim": 0,
@@ -44,9 +38,9 @@ TYPES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def host():
-    with loaded(INFDIT) as modules:
-        yield modules
+def packages():
+    if lacking := [PIP_NAMES.get(name, name) for name in NEEDED if not find_spec(name)]:
+        pytest.skip(f"Inf-DiT's network: pip install {' '.join(lacking)}")
 
 
 def command(network, *words):

@@ -2,22 +2,14 @@
 
 import pytest
 import torch
-from families import IMAGINAIRY, INFDIT, SGM, loaded
-from runs import Mixture, build, error, guided_by, own_guider, run
 
+from families import IMAGINAIRY, INFDIT, SGM
+from runs import Mixture, build, error, guided_by, own_guider, run
 from taylorseer_guider import calibrate
 
+pytestmark = pytest.mark.host(IMAGINAIRY, SGM)
 CALLS = 8
 QUICK = {"calls": CALLS, "substeps": 2, "walks": 2, "progress": False}
-
-
-AT_HAND = [family for family in (IMAGINAIRY, SGM) if family.at_hand]
-
-
-@pytest.fixture(scope="module", params=AT_HAND, ids=lambda family: family.name)
-def family(request):
-    with loaded(request.param):
-        yield request.param
 
 
 @pytest.mark.parametrize("refine", [0, 3])
@@ -46,22 +38,22 @@ def test_samplers_that_draw_noise_are_refused(family):
         calibrate(build(family, "HeunEDMSampler", guided_by(family), s_churn=8.0), problem, given, **QUICK)
 
 
-@pytest.mark.skipif(not INFDIT.at_hand, reason=f"Inf-DiT: {INFDIT.get}")
+@pytest.mark.host(INFDIT)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("guided", [False, True], ids=["identity", "cfg"])
 @pytest.mark.parametrize("refine", [0, 2])
 def test_inf_dits_default_sampler_is_calibrated(guided, dtype, refine, tmp_path):
-    with loaded(INFDIT):
-        from test_infdit import IDENTITY, Engine, build, ours, vanilla
+    from test_infdit import IDENTITY, Engine, build, ours, vanilla
 
-        own = vanilla("NoDynamicThresholding") if guided else IDENTITY
-        engine = Engine(dtype=dtype, batch=16)
-        given = []
-        for seed in (1, 2):
-            engine.seed = seed
-            engine.sample(lambda denoiser, **keywords: given.append(keywords))
-        calibrate(build(ours(own)), engine, given, refine=refine, **QUICK).save(tmp_path / "c.yaml")
-        sampler = build(ours(own, calibration=str(tmp_path / "c.yaml")))
-        result = engine.sample(sampler)
-        assert engine.calls == sampler.guider.report.calls == CALLS
-        assert result.dtype == dtype and result.isfinite().all()
+    own = vanilla("NoDynamicThresholding") if guided else IDENTITY
+    engine = Engine(dtype=dtype, batch=16)
+    given = []
+    for seed in (1, 2):
+        engine.seed = seed
+        engine.sample(lambda denoiser, **keywords: given.append(keywords))
+    calibrate(build(ours(own)), engine, given, refine=refine, **QUICK).save(tmp_path / "c.yaml")
+    sampler = build(ours(own, calibration=str(tmp_path / "c.yaml")))
+    result = engine.sample(sampler)
+    assert engine.calls == sampler.guider.report.calls == CALLS
+    assert result.dtype == dtype and result.isfinite().all()

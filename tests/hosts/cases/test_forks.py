@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from families import COGVIDEO, COGVIEW, SUPIR, loaded
+
+from families import COGVIDEO, COGVIEW, SUPIR
 from problems import EXACT, OURS
 from runs import Mixture, PreservingMixture, build, compare, guided_by, own_guider, run
 
@@ -16,24 +17,10 @@ FALLING = (20, 10, 7)
 
 
 @pytest.fixture
-def cogvideo():
-    with loaded(COGVIDEO) as modules:
-        yield modules
-
-
-@pytest.fixture
-def cogview():
-    with loaded(COGVIEW) as modules:
-        yield modules
-
-
-@pytest.fixture
-def supir(monkeypatch):
-    with loaded(SUPIR) as modules:
-        monkeypatch.setattr(modules.sampling, "get_sigmas_karras", karras)
-        monkeypatch.setattr(modules.sampling, "BrownianTreeNoiseSampler", FixedNoise)
-        monkeypatch.setattr(modules.sampling, "gaussian_weights", lambda w, h, n: torch.ones(n, 4, h, w))  # upstream: on cuda
-        yield modules
+def supir(host, monkeypatch):
+    monkeypatch.setattr(host.sampling, "get_sigmas_karras", karras)
+    monkeypatch.setattr(host.sampling, "BrownianTreeNoiseSampler", FixedNoise)
+    monkeypatch.setattr(host.sampling, "gaussian_weights", lambda w, h, n: torch.ones(n, 4, h, w))  # upstream: on cuda
 
 
 def karras(n, sigma_min, sigma_max, device="cpu"):
@@ -65,20 +52,23 @@ def check(family, name, problem, counts, discretization, label="", arguments=(),
     )
 
 
+@pytest.mark.host(COGVIDEO)
 @pytest.mark.parametrize("name", ["VideoDDIMSampler", "VPODEDPMPP2MSampler", "VPSDEDPMPP2MSampler"])
-def test_cogvideo_sampler(cogvideo, name):
+def test_cogvideo_sampler(name):
     check(COGVIDEO, name, PreservingMixture(), RISING, ZERO_SNR, bound=1.0 if "SDE" in name else 0.3)
 
 
-def test_cogvideo_dynamic_guidance(cogvideo):
+@pytest.mark.host(COGVIDEO)
+def test_cogvideo_dynamic_guidance(host):
     """DynamicCFG's scale changes from step to step: the branches are forecast, and combined with each step's own scale."""
     family = replace(COGVIDEO, guider={"target": "DynamicCFG", "params": {"exp": 5, "num_steps": 20}})
     check(family, "VideoDDIMSampler", PreservingMixture(), RISING, ZERO_SNR, ", DynamicCFG")
     sampler = build(family, "VideoDDIMSampler", guided_by(family), family.config("discretizer", ZERO_SNR))
-    assert isinstance(sampler.guider, cogvideo.guiders.DynamicCFG)
+    assert isinstance(sampler.guider, host.guiders.DynamicCFG)
 
 
-def test_cogvideo_scale_of_the_call(cogvideo):
+@pytest.mark.host(COGVIDEO)
+def test_cogvideo_scale_of_the_call():
     """``scale`` given to the sampler wins over the guider's; 1 goes past the guider, and nothing is forecast."""
     problem, found = PreservingMixture(), {}
     discretization = COGVIDEO.config("discretizer", ZERO_SNR)
@@ -91,39 +81,44 @@ def test_cogvideo_scale_of_the_call(cogvideo):
     assert found[3.0][0] == 11 and 0 < found[3.0][1] < 0.3
 
 
+@pytest.mark.host(COGVIDEO)
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler"])
-def test_cogvideo_cannot_run_the_samplers_it_inherits(cogvideo, name):
+def test_cogvideo_cannot_run_the_samplers_it_inherits(name):
     for guider in (own_guider(COGVIDEO), guided_by(COGVIDEO)):
         sampler = build(COGVIDEO, name, guider)
         with pytest.raises(TypeError, match="return_idx"):
             run(sampler, Mixture())
 
 
+@pytest.mark.host(COGVIEW)
 @pytest.mark.parametrize("threshold", [None, "RescaleThresholding", "DynamicThresholding"])
-def test_cogview_zero_snr(cogview, threshold):
+def test_cogview_zero_snr(threshold):
     params = {"interpret_mode": "Cosine Down", "scale_min": 1.5} if threshold == "DynamicThresholding" else {}
     config = COGVIEW.config("sampling_utils", threshold, **params)
     family = replace(COGVIEW, guider={"target": "VanillaCFG", "params": {"dyn_thresh_config": config} if threshold else {}})
     check(family, "ZeroSNRDDIMSampler", PreservingMixture(), RISING, ZERO_SNR, f", {threshold}" if threshold else "")
 
 
-def test_cogview_single_branch(cogview):
+@pytest.mark.host(COGVIEW)
+def test_cogview_single_branch(host):
     """``do_cfg: false`` goes with IdentityGuider there, which is our scale 0."""
     problem, discretization = PreservingMixture(), COGVIEW.config("discretizer", ZERO_SNR)
     guider = {"target": OURS, "params": {"scale": 0, "interval": 3}}
     sampler = build(COGVIEW, "ZeroSNRDDIMSampler", guider, discretization, do_cfg=False)
     assert torch.isfinite(run(sampler, problem)).all() and problem.calls == 8
-    assert isinstance(sampler.guider, cogview.guiders.IdentityGuider)
+    assert isinstance(sampler.guider, host.guiders.IdentityGuider)
 
 
-def test_cogview_scale_1_keeps_the_branches_that_its_sampler_counts_on(cogview):
+@pytest.mark.host(COGVIEW)
+def test_cogview_scale_1_keeps_the_branches_that_its_sampler_counts_on():
     problem, discretization = PreservingMixture(), COGVIEW.config("discretizer", ZERO_SNR)
     own = build(COGVIEW, "ZeroSNRDDIMSampler", COGVIEW.config("guiders", "VanillaCFG", scale=1), discretization)
     ours = build(COGVIEW, "ZeroSNRDDIMSampler", {"target": OURS, "params": {"scale": 1, "use_cache": False}}, discretization)
     assert torch.equal(run(own, problem), run(ours, problem))
 
 
-def test_cogview_relay(cogview):
+@pytest.mark.host(COGVIEW)
+def test_cogview_relay():
     """The relay enters its schedule half way, with an image in the place of x and the noise beside it."""
     problem = Mixture()
     x, cond, uc = problem.inputs()
@@ -159,6 +154,7 @@ SUPIR_CASES = {  # batch, parameters; its DPM++ 2M scales noise by a sigma that 
 }
 
 
+@pytest.mark.host(SUPIR)
 @pytest.mark.parametrize("case", SUPIR_CASES)
 def test_supir_sampler(supir, case):
     name, comma, label = case.partition(",")
@@ -168,6 +164,7 @@ def test_supir_sampler(supir, case):
     check(SUPIR, name, problem, FALLING, LEGACY, comma + label, (*inputs, supir_call(name, inputs[0])), 1.0, **params)
 
 
+@pytest.mark.host(SUPIR)
 def test_supir_substeps(supir):
     """Four steps chosen from a thousand."""
     problem, runs = Mixture(), []
@@ -180,6 +177,7 @@ def test_supir_substeps(supir):
     assert torch.isfinite(forecast).all()
 
 
+@pytest.mark.host(SUPIR)
 @pytest.mark.parametrize("name", ["TiledRestoreEDMSampler", "TiledRestoreDPMPP2MSampler"])
 def test_supir_tiles_are_computed(supir, name, caplog):
     problem = Mixture(shape=(4, 8, 8))
