@@ -1,5 +1,7 @@
 """The policy with a calibration: plan and weights come from its file. Also ``calibrate``, which makes one."""
 
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -101,9 +103,10 @@ def describe(sampler, stepping, guider, sigmas):
 
 
 def calibrate(
-    sampler, denoiser, runs, calls=8, *,
-    history=4, low=False, substeps=4, walks=60, refine=0, peak=2.0, seed=0, folder=None, progress=True,
-):  # fmt: skip
+    sampler: object, denoiser: Callable, runs: Iterable[dict], calls: int | Sequence[int] = 8, *,
+    history: int = 4, low: bool = False, substeps: int = 4, walks: int = 60, refine: int = 0, peak: float = 2.0, seed: int = 0,
+    folder: str | os.PathLike | None = None, progress: bool = True,
+) -> Calibration:  # fmt: skip
     """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
 
     ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,

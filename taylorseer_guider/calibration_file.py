@@ -56,7 +56,7 @@ class Budget:
     rows: tuple[Row, ...]
 
     @property
-    def calls(self):
+    def calls(self) -> int:
         return sum(row.call for row in self.rows)
 
 
@@ -80,7 +80,7 @@ class Calibration:
     budgets: dict[int, Budget]  # by number of calls
     about: dict = field(default_factory=dict)  # samples, shapes, dtype, reference: for people, not checked against a run
 
-    def budget(self, calls=None):
+    def budget(self, calls: int | None = None) -> Budget:
         """The budget of ``calls`` calls; None picks the only one. ValueError where that is not possible, with the list."""
         if calls is None and len(self.budgets) == 1:
             return next(iter(self.budgets.values()))
@@ -89,7 +89,7 @@ class Calibration:
             raise ValueError(f"calls={calls!r}: this calibration holds budgets of {known} calls; name one of them")
         return self.budgets[calls]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the file, whole or not at all."""
         path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -99,7 +99,7 @@ class Calibration:
         finally:
             draft.unlink(missing_ok=True)
 
-    def to_yaml(self):
+    def to_yaml(self) -> str:
         """The text of the file: a row a line, and the mark that ends it."""
         head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
@@ -109,7 +109,7 @@ class Calibration:
         return "".join([*lines, f"{END}\n"])
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> "Calibration":
         """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
         try:
             return cls.from_dict(yaml.load(_whole(_read(path)), Loader=LOADER))
@@ -119,7 +119,7 @@ class Calibration:
             raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({_first_line(error)})") from None
 
     @classmethod
-    def from_dict(cls, data):
+    def from_dict(cls, data: object) -> "Calibration":
         """From what ``yaml.safe_load`` gives. Raises ValueError that names the entry."""
         top = Reader(data, "the file")
         if (version := top.get("format")) != FORMAT:

@@ -1,15 +1,21 @@
 """TaylorSeerGuider: the guest in a host's guider slot."""
 
 import inspect
+import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
+
+import torch
 
 from . import loops, shim
 from .calibrated import describe, policy_for
 from .calibration_file import Calibration
 from .hosts import HOSTS, only_host, stepping
 from .interpolate import Interpolate
-from .policy import Everything
+from .policy import Everything, Policy
+from .report import Report
+from .schedule import Schedule
 from .settings import OPTIONS, Settings, finite_number, regrouped
 from .standalone.config import get_obj_from_str
 
@@ -49,15 +55,17 @@ class TaylorSeerGuider(shim.Skipping):
     After a run, ``report`` says what was done. Raises ValueError at construction for a value out of range or an unknown name.
     """
 
-    wrapped = None  # the guider class that this one is made for
+    wrapped: type | None = None  # the guider class that this one is made for
 
     def __new__(cls, *args, **kwargs):
         return object.__new__(cls if cls.wrapped is not None else _made_for(cls, _class_asked_for(*args, **kwargs)))
 
     def __init__(
-        self, scale=5.0, *, use_cache=True, interval=2, max_order=1, step_threshold=None, calls=None, calibration=None,
-        repeat_visits="reuse", guider_config=None, plan=None, forecast=None, history=None, **inner,
-    ):  # fmt: skip
+        self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int = 1,
+        step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
+        repeat_visits: str = "reuse", guider_config: Mapping | None = None, plan: Mapping | None = None,
+        forecast: Mapping | None = None, history: Mapping | None = None, **inner,
+    ) -> None:  # fmt: skip
         named = {
             "use_cache": use_cache, "interval": interval, "max_order": max_order, "step_threshold": step_threshold, "calls": calls,
             "calibration": calibration, "repeat_visits": repeat_visits, "plan": plan, "forecast": forecast, "history": history,
@@ -78,7 +86,7 @@ class TaylorSeerGuider(shim.Skipping):
     # What a host asks of its guider.
 
     @loops.eager
-    def prepare_inputs(self, x, sigma, cond, uc, *args, **kwargs):
+    def prepare_inputs(self, x: torch.Tensor, sigma: torch.Tensor, cond: dict, uc: dict | None, *args, **kwargs) -> tuple:
         """The denoiser's arguments: the wrapped guider's where it will be called; else as they came, with nothing doubled."""
         asked = loops.ask(self, x, sigma)
         if asked.forecast:
@@ -89,7 +97,7 @@ class TaylorSeerGuider(shim.Skipping):
         return (x.clone(), *prepared[1:]) if prepared[0] is x else prepared  # a denoiser may write into what it is given
 
     @loops.eager
-    def __call__(self, denoised, sigma, *args, **kwargs):
+    def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """The guided output: the branches combined by the wrapped guider, or the forecast (``denoised`` is then ignored).
 
         A host that passes more than these two (a step, a scale) combines differently from visit to visit. There the branches
@@ -103,7 +111,7 @@ class TaylorSeerGuider(shim.Skipping):
         return loops.answer(self, denoised, combine, varying=bool(args or kwargs))
 
     @property
-    def scale(self):
+    def scale(self) -> float | torch.Tensor:
         """The wrapped guider's scale; setting it takes effect from the next visit on.
 
         ValueError for one that another class of guider is needed for.
@@ -122,14 +130,14 @@ class TaylorSeerGuider(shim.Skipping):
         self.__dict__["scale"] = scale
 
     @property
-    def report(self):
+    def report(self) -> Report | None:
         """What was done in the run under way here, else in the one that ended last; None before the first."""
         run = loops.current(self)
         return self._report if run is None else run.report
 
     # What the runs of its samplers ask of it.
 
-    def policy(self, schedule, sampler, dtype):
+    def policy(self, schedule: Schedule, sampler: object, dtype: torch.dtype) -> Policy:
         """Who answers the visits of a run of ``sampler`` over ``schedule``, whose sigmas have ``dtype``.
 
         ValueError where settings or calibration do not fit it.
@@ -145,7 +153,7 @@ class TaylorSeerGuider(shim.Skipping):
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
         return policy_for(self._calibration, settings, describe(sampler, known, self, schedule.keys), dtype)
 
-    def finished(self, report):
+    def finished(self, report: Report) -> None:
         self._report = report
 
     def __reduce__(self):

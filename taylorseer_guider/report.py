@@ -37,30 +37,30 @@ class Report:
         return [visit for visit in self.visits if visit.action == action]
 
     @property
-    def calls(self):
+    def calls(self) -> int:
         """Runs of the denoiser (NFE)."""
         return len(self._of(CALL))
 
     @property
-    def forecasts(self):
+    def forecasts(self) -> int:
         """Visits answered from history."""
         return len(self._of(FORECAST))
 
     @property
-    def denoiser_seconds(self):
+    def denoiser_seconds(self) -> float:
         return sum(visit.seconds for visit in self._of(CALL))
 
     @property
-    def forecast_seconds(self):
+    def forecast_seconds(self) -> float:
         return sum(visit.seconds for visit in self._of(FORECAST))
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Plain numbers, strings and lists, ready for JSON."""
         names = ("calls", "forecasts", "denoiser_seconds", "forecast_seconds", "peak_bytes", "finished")
         totals = {name: getattr(self, name) for name in names}
         return {**totals, "visits": [asdict(visit) for visit in self.visits]}
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{'visit':>5} {'step':>4} {'sigma':>10} {'action':<8} {'order':>5} {'|w|':>6} {'error':>8} {'ms':>9}  reason"]
         for i, v in enumerate(self.visits):
             step = "-" if v.step is None else v.step

@@ -12,8 +12,10 @@ import functools
 import inspect
 import threading
 
+import torch
+
 from . import loops
-from .hosts import loaded_hosts
+from .hosts import Host, loaded_hosts
 
 _originals = {}  # (class, method name) -> the host's own function, None where it had none
 _lock = threading.RLock()
@@ -122,7 +124,7 @@ def _family(cls):
         yield from _family(subclass)
 
 
-def install(host=None):
+def install(host: Host | None = None) -> None:
     """Wrap the samplers of ``host``, or of every known host that is loaded. Doing it twice changes nothing."""
     for host in loaded_hosts() if host is None else [host]:
         if (base := host.sampler_base()) is not None:
@@ -131,7 +133,7 @@ def install(host=None):
             _wrap_later(base)
 
 
-def attach(sampler):
+def attach(sampler: object) -> None:
     """Wrap the classes of one ``sampler``, for a host that is not known. Raises TypeError where it is not of the family."""
     if not hasattr(sampler, "denoise"):
         raise TypeError(f"{type(sampler).__name__} has no method `denoise`: not a sampler of the sgm family")
@@ -139,7 +141,7 @@ def attach(sampler):
         _wrap(cls)
 
 
-def uninstall():
+def uninstall() -> None:
     """Give every wrapped class its own methods back."""
     with _lock:
         for (cls, name), original in _originals.items():
@@ -150,7 +152,7 @@ def uninstall():
         _originals.clear()
 
 
-def rehearse(sampler, sigmas):
+def rehearse(sampler: object, sigmas: torch.Tensor) -> None:
     """Plan a run of ``sampler`` over ``sigmas`` without sampling: ValueError where the guider's settings do not fit it."""
     if isinstance(sampler.guider, Skipping):
         with loops.calling(sampler):
