@@ -173,9 +173,9 @@ def _owner(guider):
     if not found:
         return None, "no run"
     newest = found[-1]
-    if len(found) > 1 and not newest.called and not all(run.claimed for run in found):
-        return None, "several runs"
-    return newest, None
+    if newest.called or newest.expects_more() or all(run.claimed for run in found) or len(found) == 1:
+        return newest, None
+    return None, "several runs"
 
 
 def ask(guider, x, sigma):

@@ -91,6 +91,13 @@ class Run:
         """The sampler takes ``step`` next."""
         self.step, self.visited = step, []
 
+    def expects_more(self):
+        """Whether the step that was announced is known to have visits to come."""
+        if self.step is None or not self.stepping.visits:
+            return False
+        last = self.step + 1 >= len(self.schedule.keys) or self.schedule.keys[self.step + 1] == 0
+        return len(self.visited) < (1 if last else self.stepping.visits)
+
     def ask(self, x, key, gated):
         """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""
         started = perf_counter()
@@ -110,7 +117,7 @@ class Run:
 
         A sampler that keeps to its schedule has said where it is by the step that it announced: the device is not asked.
         """
-        if key.device.type != "cpu" and self.step is not None and len(self.visited) < (self.stepping.visits or 0):
+        if key.device.type != "cpu" and self.expects_more():
             return self.schedule.rounded(key.dtype)[self.step + len(self.visited)]
         if transformed(key):
             return math.nan
