@@ -34,8 +34,13 @@ def open_runs(guider):
 
 def current(guider):
     """The run of ``guider`` that this context is in, or None."""
-    found = open_runs(guider)
+    found = _held(guider)
     return found[-1] if found else None
+
+
+def _held(guider):
+    """The open runs that a loop still holds."""
+    return [run for run in open_runs(guider) if run.claimed or not run.orphan]
 
 
 def begin(guider, sigmas, sampler=None):
@@ -68,7 +73,8 @@ def is_calling(sampler):
 
 
 def _make_current(run):
-    _runs.set((*(other for other in _runs.get() if other is not run and not other.ended), run))
+    _runs.set((*(other for other in _runs.get() if other is not run and (other.claimed or not other.orphan)), run))
+    _tidy()
 
 
 def _tidy():
@@ -109,19 +115,20 @@ def following(policy_of):
 @contextmanager
 def calling(sampler):
     """A sampler's own ``__call__``: the runs that begin within it end with it."""
-    before, asked = _runs.get(), _asked.get()
-    tokens = _runs.set(before), _calling.set((*_calling.get(), (sampler, asked)))
+    before, calls, asked = _runs.get(), _calling.get(), _asked.get()
+    _calling.set((*calls, (sampler, asked)))
     failed = True
     try:
         yield
         failed = False
     finally:
         begun = [run for run in _runs.get() if all(run is not other for other in before)]
-        _runs.reset(tokens[0])
-        _calling.reset(tokens[1])
+        _runs.set(before)
+        _calling.set(calls)
         _asked.set(asked)
         for run in begun:
             run.end(quietly=failed)
+        _tidy()
 
 
 class Steps:
@@ -169,7 +176,7 @@ def announce(run, step):
 
 def _owner(guider):
     """(the run that a visit of ``guider`` belongs to here, None where that cannot be told; the reason)."""
-    found = [run for run in open_runs(guider) if run.claimed or not run.orphan]
+    found = _held(guider)
     if not found:
         return None, "no run"
     newest = found[-1]
