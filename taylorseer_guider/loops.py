@@ -34,7 +34,7 @@ def open_runs(guider):
 
 def current(guider):
     """The run of ``guider`` that this context is in, or None."""
-    found = _held(guider)
+    found = open_runs(guider)
     return found[-1] if found else None
 
 
