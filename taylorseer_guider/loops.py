@@ -15,8 +15,9 @@ from contextvars import ContextVar
 import torch
 
 from .hosts import stepping
-from .run import REASONS, Asked, Run, own
+from .run import Asked, Run, own
 from .schedule import Schedule, require_falling
+from .trust import REASONS
 
 logger = logging.getLogger(__name__)
 _said = weakref.WeakKeyDictionary()  # guider -> why visits were computed that no run is open for

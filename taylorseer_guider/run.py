@@ -10,26 +10,15 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from torch.autograd import forward_ad
 
 from .finite import LATE, Finite
 from .forecast import QUANTITIES, block_means, weigh, weighted_sum
 from .policy import Held, History
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import NEAR
+from .trust import REASONS, STICKY, reason_to_call, transformed
 
 logger = logging.getLogger(__name__)
-REASONS = {  # for a call that nothing is remembered of, and what the log says of it, once a run
-    "no run": "no run has begun for it through the shim (see taylorseer_guider.shim.attach)",
-    "several runs": "several loops are open at once, and nothing tells whose visit it is (see sampler.get_sigma_gen)",
-    "not gated": "the denoiser is not gated here (see taylorseer_guider.shim.attach)",
-    "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
-    "no common sigma": "the samples of the batch are at different sigmas",
-    "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
-    "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
-    "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
-    "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
-}
 OUTPUT = (
     "the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the denoiser's inputs "
     "there, its dtype (float16 overflows) and the guidance scale"
@@ -38,7 +27,6 @@ ANSWER = (
     "the calibration's answer at step {visit.step}, sigma {visit.sigma} is not finite: its weights are not for these outputs; "
     "calibrate this model, or leave `calibration` out"
 )
-STICKY = ("several runs", "not gated", "tiled", "another scale", "another shape")  # all later visits of the run compute, too
 
 
 @dataclass
@@ -141,20 +129,13 @@ class Run:
     def _decide(self, visit, x, sigma, gated):
         if not self.policy.keep.count:
             return self.policy.decide(visit, self.history)
-        why = self._fallback or self._reason_to_call(x, sigma, gated)
+        why = self._fallback or reason_to_call(x, sigma, gated)
+        if why is None and not self.policy.keep.fitted and self._again(sigma):
+            why = "tiled"
         action, reason = (CALL, why) if why else self.policy.decide(visit, self.history)
         if reason in REASONS:
             self.fall_back(reason)
         return action, reason
-
-    def _reason_to_call(self, x, sigma, gated):
-        if not gated:
-            return "not gated"
-        if torch.is_grad_enabled() and x.requires_grad or transformed(x):
-            return "gradients"
-        if not 0 < sigma < math.inf:
-            return "infinite sigma" if sigma == math.inf else "no common sigma"
-        return "tiled" if self._again(sigma) and not self.policy.keep.fitted else None
 
     def _again(self, sigma):
         """Whether another x was asked about at ``sigma`` in this step, or, without steps, at the first sigma of all.
@@ -294,8 +275,3 @@ def branches_of(denoised, x, count):
             f"the denoiser's output has shape {tuple(denoised.shape)}, {count} branch(es) of x, {tuple(x.shape)}, were fitted"
         )
     return list(denoised.chunk(count))
-
-
-def transformed(tensor):
-    """Whether ``torch.func`` or forward-mode differentiation follows ``tensor``: no number of it can be read, or none should."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor) or forward_ad._current_level >= 0
