@@ -113,8 +113,9 @@ def mixture(scale, seed, batch=2):
     """Samples of a Gaussian mixture, leaning to some of its components where conditioned."""
     denoiser, rng = GaussianMixture(patterns(), spread=0.05), torch.Generator().manual_seed(seed)
     noise = torch.randn(batch, *denoiser.means.shape[1:], generator=rng)
-    lean = 2 * torch.randn(batch, len(denoiser.means), generator=rng)
-    return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, {"vector": lean}, {"vector": torch.zeros_like(lean)})
+    cond = {"vector": 2 * torch.randn(batch, len(denoiser.means), generator=rng)}
+    uc = {"vector": torch.zeros_like(cond["vector"])}
+    return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, cond, uc)
 
 
 def held_out(name, scale, size, seed, crops=1):

@@ -8,8 +8,8 @@ from .config import append_dims
 class GaussianMixture:
     """The exact denoiser E[x0 | x] of images that are drawn from K Gaussians of one ``spread`` about ``means`` (K, ...).
 
-    ``denoiser(x, sigma, cond)`` takes x (B, ...) = image + sigma * noise, sigma (B,) and ``cond["vector"]`` (B, K), the log weights
-    of the components (zeros: all alike), and returns the denoised x in its dtype and shape. With v = spread^2 + sigma^2,
+    ``denoiser(x, sigma, cond)`` takes x (B, ...) = image + sigma * noise, sigma (B,) and ``cond["vector"]`` (B, K), the log
+    weights of the components (zeros: all alike), and returns the denoised x in its dtype and shape. With v = spread^2 + sigma^2,
 
         p_k = softmax_k(vector_k - |x - m_k|^2 / (2 v)),    D = (spread^2 x + sigma^2 sum_k p_k m_k) / v
 
