@@ -84,3 +84,13 @@ def test_the_command_writes_two_small_pictures_and_says_the_slopes(tmp_path, cap
 def test_help_does_not_load_torch():
     code = "import sys, method; method.parse([]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 0
+
+
+def test_euler_with_held_outputs_is_euler_on_the_called_nodes_alone():
+    subject, held = runs.mixture(), runs.euler(20, {"interval": 4, "max_order": 0, "quantity": "denoised"})
+    fewer = runs.euler(20, runs.EXACT)
+    sigmas = fewer.discretization(20)
+    fewer.discretization = lambda n, device: sigmas[::4]
+    ends = [sampler(subject.denoiser, subject.noise.clone(), subject.cond) for sampler in (held, fewer)]
+    assert held.guider.report.calls == fewer.guider.report.calls == 5
+    assert float((ends[0] - ends[1]).norm() / ends[1].norm()) < 1e-12
