@@ -3,7 +3,8 @@
 import torch
 
 from taylorseer_guider import loops
-from taylorseer_guider.standalone.config import append_dims, instantiate_from_config
+from taylorseer_guider.standalone import mixture
+from taylorseer_guider.standalone.config import instantiate_from_config
 
 SAMPLERS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler")
 VANILLA = "taylorseer_guider.standalone.guiders.VanillaCFG"
@@ -12,27 +13,23 @@ OURS = "taylorseer_guider.TaylorSeerGuider"
 EXACT = {"interval": 1, "repeat_visits": "compute"}
 
 
-class GaussianMixture:
-    """The exact denoiser E[x0 | x] of a mixture of Gaussians; ``cond["vector"]`` (B, K) holds the components' log weights.
+class GaussianMixture(mixture.GaussianMixture):
+    """The standalone host's mixture, of a few means drawn from one seed, in ``dtype``.
 
     ``calls`` counts runs and ``seen`` keeps the x of each, so that a test can tell what reached the network.
     """
 
     def __init__(self, shape=(3, 4, 4), components=5, spread=0.3, dtype=torch.float64):
         rng = torch.Generator().manual_seed(7)
-        self.means = 0.6 * torch.randn(components, *shape, generator=rng, dtype=torch.float64).to(dtype)
-        self.spread, self.shape, self.dtype = spread, shape, dtype
+        means = 0.6 * torch.randn(components, *shape, generator=rng, dtype=torch.float64)
+        super().__init__(means.to(dtype), spread)
+        self.shape, self.dtype = shape, dtype
         self.calls, self.seen = 0, []
 
     def __call__(self, x, sigma, cond):
         self.calls += 1
         self.seen.append(x.clone())
-        sigma = append_dims(sigma.to(x.dtype), x.ndim)
-        variance = self.spread**2 + sigma**2
-        away = x[:, None] - self.means.to(x.dtype)
-        logits = cond["vector"] - 0.5 * (away**2 / variance[:, None]).flatten(2).sum(-1)
-        mean = torch.einsum("bk,k...->b...", logits.softmax(-1), self.means.to(x.dtype))
-        return (self.spread**2 * x + sigma**2 * mean) / variance
+        return super().__call__(x, sigma, cond)
 
     def inputs(self, batch=2, seed=0):
         """``x, cond, uc`` for a sampler: unit noise, a leaning to some components, and none."""

@@ -52,13 +52,13 @@ def test_what_needs_no_package_is_always_there():
 
 def test_mixture_denoiser_is_the_posterior_mean():
     """Against the score: E[x0 | x] = x + sigma^2 d/dx log p(x)."""
-    denoiser, sigma = workloads.Mixture(), 1.5
+    denoiser, sigma = workloads.mixture(1.0, seed=0).denoiser, 1.5
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
     lean = torch.randn(2, len(denoiser.means), generator=torch.Generator().manual_seed(2))
     variance = denoiser.spread**2 + sigma**2
     away = (x.double()[:, None] - denoiser.means.double()).square().flatten(2).sum(-1)
     (lean - 0.5 * away / variance).logsumexp(-1).sum().backward()
-    found = denoiser(x.detach(), torch.full((2,), sigma), {"lean": lean})
+    found = denoiser(x.detach(), torch.full((2,), sigma), {"vector": lean})
     assert torch.allclose(found, x.detach() + sigma**2 * x.grad, atol=1e-4)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from taylorseer_guider import tiny
-from taylorseer_guider.standalone.config import append_dims, instantiate_from_config
+from taylorseer_guider.standalone.config import instantiate_from_config
 from taylorseer_guider.standalone.discretization import EDMDiscretization
+from taylorseer_guider.standalone.mixture import GaussianMixture
 from taylorseer_guider.tiny.model import edm_denoiser
 from taylorseer_guider.tiny.photographs import TRAINING, photograph
 
@@ -94,37 +95,27 @@ def low_precision(dtype):
     return lambda x, sigma, cond: scaled(narrow, x, sigma, cond)
 
 
-class Mixture:
-    """E[x0 | x] of a Gaussian mixture in closed form; ``cond["lean"]`` (B, K) holds the components' log weights.
+def patterns(size=16, branching=4, amplitudes=((4, 0.6), (8, 0.25), (16, 0.1))):
+    """Means of a mixture (K, 3, size, size) that form a tree: coarse patterns, each with finer and fainter variants.
 
-    The K means form a tree: coarse patterns, each with finer and fainter variants, so that outputs keep deciding between
-    components over a wide range of sigmas, as they do for photographs.
+    So outputs keep deciding between components over a wide range of sigmas, as they do for photographs.
     """
-
-    def __init__(self, size=16, branching=4, amplitudes=((4, 0.6), (8, 0.25), (16, 0.1)), spread=0.05):
-        rng = torch.Generator().manual_seed(7)
-        means = torch.zeros(1, 3, size, size)
-        for cells, amplitude in amplitudes:
-            fine = torch.randn(len(means) * branching, 3, cells, cells, generator=rng) * amplitude
-            fine = torch.nn.functional.interpolate(fine, size=(size, size), mode="bicubic")
-            means = means.repeat_interleave(branching, 0) + fine
-        self.means, self.spread = means, spread
-
-    def __call__(self, x, sigma, cond):
-        sigma = append_dims(sigma.to(x.dtype), x.ndim)
-        variance = self.spread**2 + sigma**2
-        away = torch.cdist(x.flatten(1).double(), self.means.flatten(1).double()) ** 2
-        share = (cond["lean"] - 0.5 * away / variance.flatten(1)).softmax(-1)
-        mean = (share @ self.means.flatten(1).double()).reshape(x.shape).to(x.dtype)
-        return (self.spread**2 * x + sigma**2 * mean) / variance
+    rng = torch.Generator().manual_seed(7)
+    means = torch.zeros(1, 3, size, size)
+    for cells, amplitude in amplitudes:
+        fine = torch.randn(len(means) * branching, 3, cells, cells, generator=rng) * amplitude
+        fine = torch.nn.functional.interpolate(fine, size=(size, size), mode="bicubic")
+        means = means.repeat_interleave(branching, 0) + fine
+    return means
 
 
 def mixture(scale, seed, batch=2):
     """Samples of a Gaussian mixture, leaning to some of its components where conditioned."""
-    denoiser, rng = Mixture(), torch.Generator().manual_seed(seed)
+    denoiser, rng = GaussianMixture(patterns(), spread=0.05), torch.Generator().manual_seed(seed)
     noise = torch.randn(batch, *denoiser.means.shape[1:], generator=rng)
-    lean = 2 * torch.randn(batch, len(denoiser.means), generator=rng)
-    return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, {"lean": lean}, {"lean": torch.zeros_like(lean)})
+    cond = {"vector": 2 * torch.randn(batch, len(denoiser.means), generator=rng)}
+    uc = {"vector": torch.zeros_like(cond["vector"])}
+    return Workload("mixture", scale, noise.shape[-1], seed, denoiser, noise, cond, uc)
 
 
 def held_out(name, scale, size, seed, crops=1):
