@@ -15,7 +15,7 @@ from .hosts import HOSTS, only_host, stepping
 from .interpolate import Interpolate
 from .policy import Everything, Policy
 from .report import Report
-from .schedule import Schedule
+from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, finite_number, regrouped
 from .standalone.config import get_obj_from_str
 
@@ -145,6 +145,7 @@ class TaylorSeerGuider(shim.Skipping):
         settings, known = self.settings, stepping(sampler)
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
+        require_falling(schedule, sampler)
         if self._calibration is None:
             policy = Interpolate(settings, schedule, known.noisy)
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit

@@ -84,7 +84,7 @@ SAMPLERS = {
     "EulerAncestralSampler": Stepping(visits=1),
     "ConcatDDIMSampler": Stepping(visits=1),
     "ZeroSNRDDIMSampler": Stepping(rising=True),
-    "VideoDDIMSampler": Stepping(rising=True),
+    **{name: Stepping(rising=True) for name in ("VideoDDIMSampler", "VPSDEDPMPP2MSampler", "VPODEDPMPP2MSampler", "VideoDDPMSampler")},
     "Image2VideoDDIMSampler": Stepping(rising=True),
 }
 STEPS = {"__call__", "sampler_step", "euler_step", "possible_correction_step", "get_variables", "get_mult"}

@@ -16,7 +16,7 @@ import torch
 
 from .hosts import stepping
 from .run import Asked, Run, own
-from .schedule import Schedule, require_falling
+from .schedule import Schedule
 from .trust import REASONS
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,6 @@ def begin(guider, sigmas, sampler=None):
     known = stepping(sampler)
     schedule = Schedule(sigmas, known.rising)
     policy = (_policies.get() or guider.policy)(schedule, sampler, sigmas.dtype)
-    if policy.keep.count and not known.rising:
-        require_falling(schedule.keys)
     run = Run(policy, schedule, known, guider, sampler)
     run.called = is_calling(sampler)
     _make_current(run)

@@ -61,13 +61,13 @@ class Schedule:
         return min(max(passed - 1, 0), len(self.nodes) - 1)
 
 
-def require_falling(keys):
-    """Raise ValueError where sigmas rise: they are not noise levels in the order of sampling."""
-    first = [float(key) for key in torch.as_tensor(keys)[:2]]
-    if len(first) == 2 and first[1] > first[0]:
+def require_falling(schedule, sampler):
+    """Raise ValueError where the keys of ``sampler`` rise and nobody knows what they are: noise falls while an image is made."""
+    first = schedule.keys[:2]
+    if not schedule.rising and len(first) == 2 and first[1] > first[0]:
         raise ValueError(
-            f"this schedule rises (from {first[0]:.4g} to {first[1]:.4g}), so its keys are no sigmas of a sampler that is known; "
-            "give use_cache: false, or a sampler whose sigmas fall"
+            f"the schedule of {type(sampler).__name__} rises (from {first[0]:.4g} to {first[1]:.4g}), and what its keys are is not "
+            "known: only falling sigmas are forecast on; give use_cache: false"
         )
 
 
@@ -107,9 +107,10 @@ def spread(sigmas, calls):
     """
     if calls > len(sigmas):
         raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
-    if not all(a >= b > 0 for a, b in pairwise(sigmas)):
+    if not all(a >= b >= 0 for a, b in pairwise(sigmas)):
         raise ValueError(f"calls={calls}: only sigmas that fall can be spread over, and these do not; give interval or plan.nodes")
-    above = [TURNS.cdf(math.log(a) / 2 + math.log(b) / 2) for a, b in pairwise(sigmas)] + [TURNS.cdf(math.log(sigmas[-1]))]
+    logs = [math.log(sigma) if sigma > 0 else -math.inf for sigma in sigmas]
+    above = [TURNS.cdf(a / 2 + b / 2) for a, b in pairwise(logs)] + [TURNS.cdf(logs[-1])]
     shares = [a - b + FLOOR for a, b in pairwise(above)]  # of every node but the first
     left, rest = calls - 1, sorted(shares)
     while rest and rest[-1] * left >= sum(rest):  # a node that more than one call would fall on takes one

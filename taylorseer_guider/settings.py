@@ -164,7 +164,7 @@ def _grouped(name, group, value):
     if not isinstance(value, Mapping):
         raise ValueError(f"{name}={value!r}: give a mapping with {', '.join(known)}")
     if unknown := [str(key) for key in value if key not in known]:
-        raise ValueError(f"unknown option {name}.{unknown[0]}: {name} takes {', '.join(known)}")
+        raise ValueError(f"{name}.{unknown[0]}: unknown option; {name} takes {', '.join(known)}")
     return group(**value)
 
 

@@ -12,6 +12,7 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
     "no common sigma": "the samples of the batch are at different sigmas",
     "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
+    "zero sigma": None,  # a whole image, where one ends
     "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
     "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
@@ -29,7 +30,7 @@ def reason_to_call(x, sigma, gated):
     if torch.is_grad_enabled() and x.requires_grad or transformed(x):
         return "gradients"
     if not 0 < sigma < math.inf:
-        return "infinite sigma" if sigma == math.inf else "no common sigma"
+        return {math.inf: "infinite sigma", 0: "zero sigma"}.get(sigma, "no common sigma")
     return None
 
 

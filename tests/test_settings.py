@@ -94,7 +94,7 @@ def test_flat_names_of_grouped_options_still_work_and_say_once_where_they_have_g
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plan": {"node": [0]}}, "unknown option plan.node: plan takes nodes, warmup"),
+        ({"plan": {"node": [0]}}, "plan.node: unknown option; plan takes nodes, warmup"),
         ({"plan": 3}, "plan=3: give a mapping"),
         ({"forecast": {"basis": "hermite"}}, "forecast.basis='hermite'"),
         ({"history": {"dtype": "int8"}}, "history.dtype='int8'"),
