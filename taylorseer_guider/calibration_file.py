@@ -8,22 +8,22 @@ import os
 import re
 import stat
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import yaml
 
 from .checks import Reader, brief
+from .hosts import SAMPLERS
 
 FORMAT = "taylorseer_guider calibration 1"
-END = "..."  # ends a YAML document: a file that was cut off lacks it
 LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
 DEEPEST = 4  # brackets in brackets; a file has two levels of them
 BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
 OTHERS = bytes(set(range(256)) - BRACKETS.keys())
 # anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has
-NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){2}|^ *\?|^ {13}", re.MULTILINE)
+NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){4}|^ *\?|^ {17}", re.MULTILINE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
 
 
@@ -100,19 +100,20 @@ class Calibration:
             draft.unlink(missing_ok=True)
 
     def to_yaml(self) -> str:
-        """The text of the file: a row a line, and the mark that ends it."""
+        """The text of the file: a row a line."""
         head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
+        head["calls"] = sorted(self.budgets)  # so that a file that was cut off between two budgets is not taken for a whole one
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
             lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n    rows:\n")
             lines += [f"    - {_line(_plain(asdict(row)))}" for row in budget.rows]
-        return "".join([*lines, f"{END}\n"])
+        return "".join(lines)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Calibration":
         """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
         try:
-            return cls.from_dict(yaml.load(_whole(_read(path)), Loader=LOADER))
+            return cls.from_dict(yaml.load(_harmless(_read(path)), Loader=LOADER))
         except Unreadable:
             raise
         except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -126,13 +127,14 @@ class Calibration:
             raise ValueError(f"format is {brief(version)}, this version reads {FORMAT!r}")
         fitted = Fitted(top.text("sampler"), top.text("guider"), top.number("scale"), top.schedule("sigmas"))
         branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
-        shape = fitted.sigmas, branches, history
-        budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
+        budgets = {calls: _budget(top.inside("budgets", calls), calls, fitted, branches, history) for calls in top.keys("budgets")}
+        if "calls" in data and list(top.wholes("calls", 1, len(fitted.sigmas))) != sorted(budgets):
+            raise ValueError(f"it says calls: {brief(data['calls'])} and holds budgets of {brief(sorted(budgets))}")
         return cls(fitted, branches, history, budgets, top.get("about") or {})
 
 
-def _budget(reader, calls, sigmas, branches, history):
-    last = len(sigmas) - 2
+def _budget(reader, calls, fitted, branches, history):
+    sigmas, last = fitted.sigmas, len(fitted.sigmas) - 2
     rows = tuple(_row(row, last) for row in reader.rows("rows"))
     held = 0
     for n, row in enumerate(rows):
@@ -146,7 +148,18 @@ def _budget(reader, calls, sigmas, branches, history):
             raise ValueError(f"row {n} of budget {calls} is at sigma {row.sigma}, which is not at step {row.step}")
     if not isinstance(calls, int) or held != calls:
         raise ValueError(f"budget {brief(calls)} holds {held} calls")
+    if (visits := _visits(fitted)) not in (None, [(row.step, row.sigma) for row in rows]):
+        raise ValueError(f"budget {calls} has {len(rows)} rows, which are not the {len(visits)} visits of {fitted.sampler}")
     return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows)
+
+
+def _visits(fitted):
+    """(step, sigma) of each visit of a run; None for a sampler that is not known."""
+    known = SAMPLERS.get(fitted.sampler)
+    if known is None or not known.visits:
+        return None
+    steps = enumerate(pairwise(fitted.sigmas))
+    return [(step, sigma) for step, pair in steps for sigma in pair[: known.visits] if sigma > 0]
 
 
 def _row(reader, last):
@@ -172,10 +185,8 @@ def _read(path):
     return text
 
 
-def _whole(text):
-    """``text``, if it may be parsed: ended by its mark, without anchors, aliases, tags and brackets in brackets."""
-    if not text.endswith(f"\n{END}\n".encode()):
-        raise ValueError(f"it does not end with a line {END}: cut off, or made before 0.2; if it is whole, add that line")
+def _harmless(text):
+    """``text``, if it may be parsed: without anchors, aliases and tags, and nested no deeper than a calibration is."""
     if found := NOT_OURS.search(text):
         raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
     if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:

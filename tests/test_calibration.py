@@ -4,8 +4,8 @@ import pytest
 import torch
 from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, sampler
 
-from taylorseer_guider import Calibration, calibrate
-from taylorseer_guider.calibration.probe import copied
+from taylorseer_guider import Calibration, TaylorSeerGuider, calibrate
+from taylorseer_guider.calibration.host import copied
 from taylorseer_guider.standalone.sampling import EulerEDMSampler
 
 SCALE = 2.0
@@ -178,10 +178,30 @@ class EulerThatDampens(EulerEDMSampler):
         return 0.99 * x, state
 
 
+class EulerThatForgets(EulerEDMSampler):
+    """Its steps are Euler's, but of every second output it takes a part: not what was asked for is what it goes on with."""
+
+    asked = 0
+
+    def denoise(self, x, denoiser, sigma, cond, uc):
+        answer, self.asked = super().denoise(x, denoiser, sigma, cond, uc), self.asked + 1
+        return 0.9 * answer if self.asked % 2 else answer
+
+
+class PlainEuler(EulerEDMSampler):
+    pass
+
+
+def made(cls):
+    sampler = cls({"target": "taylorseer_guider.standalone.discretization.EDMDiscretization"}, 20)
+    sampler.guider = TaylorSeerGuider(scale=SCALE)
+    return sampler
+
+
 def test_what_cannot_be_calibrated_is_refused_with_the_reason(problem):
     given = runs(problem, 1, 5)
     quick = {**QUICK, "walks": 1}
-    with pytest.raises(ValueError, match="does not step as Euler's or Heun's"):
+    with pytest.raises(ValueError, match="not known to step as Euler's or Heun's"):
         calibrate(sampler("DPMPP2MSampler", scale=SCALE), problem, given, **quick)
     with pytest.raises(ValueError, match="guider is IdentityGuider"):
         calibrate(sampler("EulerEDMSampler", IDENTITY), problem, given, **quick)
@@ -195,10 +215,15 @@ def test_what_cannot_be_calibrated_is_refused_with_the_reason(problem):
     churning.s_churn = 0.5
     with pytest.raises(ValueError, match="s_churn=0.5 adds noise"):
         calibrate(churning, problem, given, **quick)
-    other = EulerThatDampens({"target": "taylorseer_guider.standalone.discretization.EDMDiscretization"}, 20)
-    other.guider = churning.guider
-    with pytest.raises(ValueError, match="does not step as euler does"):
-        calibrate(other, problem, given, calls=4, **quick)
+    with pytest.raises(ValueError, match="EulerThatDampens cannot be calibrated: it is not known to step"):
+        calibrate(made(EulerThatDampens), problem, given, calls=4, **quick)
+    with pytest.raises(ValueError, match="does not step as EulerEDMSampler does.*relative"):
+        calibrate(made(EulerThatForgets), problem, given, calls=4, **quick)
+
+
+def test_a_subclass_that_steps_as_its_base_is_calibrated(problem):
+    calibration = calibrate(made(PlainEuler), problem, runs(problem, 1, 5), calls=4, **{**QUICK, "walks": 1})
+    assert calibration.fitted.sampler == "EulerEDMSampler"
 
 
 def test_a_sampler_that_asks_for_more_visits_is_refused(euler_file, problem):

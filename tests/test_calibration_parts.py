@@ -1,120 +1,19 @@
-"""The parts of a calibration, each on its own: file, solves, stepping, answers, search."""
+"""The parts of a calibration, each on its own: solves, stepping, answers, search, the journal."""
 
 import itertools
 import random
 
 import pytest
 import torch
-import yaml
 
-from taylorseer_guider.calibration import Calibration
-from taylorseer_guider.calibration.answer import answer, pooled, spread
-from taylorseer_guider.calibration.file import Budget, Fitted, Row
-from taylorseer_guider.calibration.progress import Notes
-from taylorseer_guider.calibration.search import anneal, grown, initial_plan, neighbours
-from taylorseer_guider.calibration.solve import gram, ridge, solve
-from taylorseer_guider.calibration.stepping import Walker, calls_at, stops
-from taylorseer_guider.calibration.store import Store
+from taylorseer_guider.calibration.journal import Journal
+from taylorseer_guider.calibration.ode import Reference, Walker, calls_at, stops
+from taylorseer_guider.calibration.plans import anneal, grown, initial_plan, neighbours
+from taylorseer_guider.calibration.squares import gram, ridge, solve
+from taylorseer_guider.forecast import block_means, filled, weigh
+from taylorseer_guider.policy import Weights
 
 SIGMAS = (4.0, 1.0, 0.1, 0.0)
-
-
-def example():
-    rows = (
-        Row(0, 4.0, True, (0.25, 1e-5, 1.0), (), 1.25e-7),
-        Row(1, 1.0, False, (0.1, -2.0, 3.0)),
-        Row(2, 0.1, True, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    )
-    fitted = Fitted("EulerEDMSampler", "VanillaCFG", 2.5, SIGMAS)
-    return Calibration(fitted, 2, 4, {2: Budget((0, 2), 40.0, rows)}, {"samples": 3, "shapes": [[3, 8, 8]]})
-
-
-def test_a_file_reads_back_as_what_was_saved_and_is_plain_text(tmp_path):
-    example().save(tmp_path / "c.yaml")
-    assert Calibration.load(tmp_path / "c.yaml") == example()
-    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
-    text = (tmp_path / "c.yaml").read_text()
-    assert "sampler: EulerEDMSampler" in text and "nodes: [0, 2]" in text and "!" not in text
-
-
-def edited(path, value):
-    """The example as data, with the entry at ``path`` replaced (or taken out, for None)."""
-    data = yaml.safe_load(example().to_yaml())
-    *way, last = path
-    inside = data
-    for key in way:
-        inside = inside[key]
-    if value is None:
-        del inside[last]
-    else:
-        inside[last] = value
-    return data
-
-
-ROW = ("budgets", 2, "rows", 0)
-
-
-@pytest.mark.parametrize(
-    "path, value, told",
-    [
-        (("format",), "taylorseer_guider calibration 2", "this version reads"),
-        (("format",), None, "no entry 'format'"),
-        (("scale",), "much", "finite number"),
-        (("scale",), float("inf"), "finite number"),
-        (("sigmas",), [1.0, 4.0, 0.0], "falling"),
-        (("branches",), 3, "from 1 to 2"),
-        (("budgets",), {}, "with entries"),
-        (("budgets",), [1], "not a mapping"),
-        (("budgets", 2, "nodes"), [0, 7], "from 0 to 2"),
-        (("budgets", 2, "rows"), [], "holds 0 calls"),
-        ((*ROW, "weights"), [1.0], "3 belong there"),
-        ((*ROW, "weights"), [1.0, float("nan"), 1.0], "finite numbers"),
-        ((*ROW, "weights"), [1.0, True, 1.0], "finite numbers"),
-        ((*ROW, "weights"), [10**400, 0, 0], "finite numbers"),
-        ((*ROW, "low"), [1.0, 1.0, 1.0], "entries `low`"),
-        ((*ROW, "call"), 1, "true or false"),
-        ((*ROW, "call"), False, "weights"),
-        ((*ROW, "step"), 5, "from 0 to 2"),
-        ((*ROW, "sigma"), 0.1, "not at step 0"),
-        ((*ROW, "extra"), "x", "unknown entry"),
-    ],
-)
-def test_a_malformed_file_gets_one_clear_line(tmp_path, path, value, told):
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(edited(path, value)))
-    with pytest.raises(ValueError, match=told) as raised:
-        Calibration.load(tmp_path / "c.yaml")
-    assert "c.yaml" in str(raised.value) and len(str(raised.value).splitlines()) == 1
-
-
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
-    text = example().to_yaml()
-    for end in range(0, len(text) - 2, 7):
-        (tmp_path / "c.yaml").write_text(text[:end])
-        with pytest.raises(ValueError, match="not a whole calibration file"):
-            Calibration.load(tmp_path / "c.yaml")
-
-
-def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path):
-    trap = tmp_path / "sprung"
-    links = zip("abcdefgh", "bcdefghi", strict=True)
-    bomb = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in links)
-    hostile = [
-        f"!!python/object/apply:os.system ['touch {trap}']",
-        f"{example().to_yaml()}about2: !!python/object/apply:pathlib.Path.touch [{trap}]",
-        "[" * 5000,
-        bomb,
-        "\x00\x01\xff",
-        "",
-        "- 1",
-    ]
-    for text in hostile:
-        (tmp_path / "c.yaml").write_text(text)
-        with pytest.raises(ValueError) as raised:
-            Calibration.load(tmp_path / "c.yaml")
-        assert len(str(raised.value).splitlines()) == 1
-    assert not trap.exists()
-    with pytest.raises(ValueError, match="cannot be read"):
-        Calibration.load(tmp_path)
 
 
 def test_solving_finds_the_weights_that_made_the_target():
@@ -169,25 +68,30 @@ SHAPES = [(2, 3, 8, 8), (1, 2, 6, 9), (1, 1, 3, 4), (2, 4, 3), (1, 2, 2), (1, 2,
 def test_an_answer_weighs_details_and_means_apart(shape):
     rng = torch.Generator().manual_seed(0)
     x, newest, older = torch.randn(3, *shape, generator=rng)
-    row = Row(0, 4.0, True, (0.1, 2.0, -1.0), (0.5, -0.3, 0.7))
-    lows = [pooled(newest), pooled(older)]
-    got = answer(row, x, [newest, older], lows, torch.float32)
-    wide = [spread(pooled(v), v.shape) for v in (x, newest, older)]
+    weights = Weights(0.1, (2.0, -1.0), (0.5, -0.3, 0.7), 1, 3.0)
+    means = [block_means(newest), block_means(older)]
+    got = weigh(weights, x, [newest, older], means, torch.float32)
+    wide = [filled(block_means(v), v.shape) for v in (x, newest, older)]
     expected = 0.1 * x + 2 * newest - older + 0.5 * wide[0] - 0.3 * wide[1] + 0.7 * wide[2]
     assert torch.allclose(got, expected, atol=1e-5)
-    narrow = answer(row, x.bfloat16(), [newest.bfloat16(), older.bfloat16()], lows, torch.bfloat16)
+    narrow = weigh(weights, x.bfloat16(), [newest.bfloat16(), older.bfloat16()], means, torch.bfloat16)
     assert narrow.dtype == torch.bfloat16 and torch.allclose(narrow.float(), expected, rtol=0.01, atol=0.1)
     block = wide[0][..., :4, :4]
     assert torch.allclose(block, x[..., :4, :4].mean((-1, -2), keepdim=True).expand_as(block), atol=1e-6)
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_a_store_gives_back_what_it_was_given(tmp_path, on_disk):
-    store = Store(tmp_path if on_disk else None)
-    store.put("a", {"x": torch.arange(3), "held": [[torch.ones(2)]], "d": None})
-    assert "a" in store and "b" not in store
-    back = store.get("a", "cpu")
-    assert back["x"].tolist() == [0, 1, 2] and back["held"][0][0].tolist() == [1, 1] and back["d"] is None
+def test_a_journal_gives_back_the_recordings_that_it_was_given(tmp_path, on_disk):
+    journal = Journal(tmp_path / "notes" if on_disk else None, {"sampler": "Heun"}, {"history": 4})
+    given = Reference([torch.arange(3.0), torch.ones(3)], torch.eye(2)[None], torch.zeros(1, 2))
+    assert journal.reference(0) is None
+    for back in (journal.keep_reference(0, given), *([journal.reference(0)] if on_disk else [])):
+        assert [x.tolist() for x in back.xs] == [[0, 1, 2], [1, 1, 1]]
+        assert torch.equal(back.trace, given.trace) and torch.equal(back.shifts, given.shifts)
+    assert journal.reference(1) is None and journal.move((0, 3)) is None
+    journal.keep_move((0, 3), torch.ones(2), 5)
+    found = journal.move((0, 3))
+    assert (found["move"].tolist(), found["spent"]) == ([1, 1], 5) if on_disk else found is None
 
 
 def test_annealing_finds_the_best_of_all_plans():
@@ -221,15 +125,15 @@ def test_a_first_plan_has_as_many_calls_as_were_asked_for(calls):
     assert len(plan) == calls and plan[0] == 0 and list(plan) == sorted(set(plan)) and plan[-1] < 20
 
 
-def test_notes_know_the_plans_of_their_own_options_and_length(tmp_path):
+def test_a_journal_knows_the_plans_of_their_own_options_and_length(tmp_path):
     job = {"sampler": "Heun"}
-    Notes(tmp_path, job, {"history": 4}).put((0, 3, 11), 41.5)
-    Notes(tmp_path, job, {"history": 2}).put((0, 3, 12), 40.0)
-    again = Notes(tmp_path, job, {"history": 4})
-    again.put((0, 7), 30.0)
-    assert again.known(3) == {(0, 3, 11): 41.5} and again.known(2) == {(0, 7): 30.0} and again.known(4) == {}
+    Journal(tmp_path, job, {"history": 4}).keep_plan((0, 3, 11), 41.5)
+    Journal(tmp_path, job, {"history": 2}).keep_plan((0, 3, 12), 40.0)
+    again = Journal(tmp_path, job, {"history": 4})
+    again.keep_plan((0, 7), 30.0)
+    assert again.plans(3) == {(0, 3, 11): 41.5} and again.plans(2) == {(0, 7): 30.0} and again.plans(4) == {}
     with pytest.raises(ValueError, match="another calibration"):
-        Notes(tmp_path, {"sampler": "Euler"}, {"history": 4})
+        Journal(tmp_path, {"sampler": "Euler"}, {"history": 4})
 
 
 def test_a_grown_plan_keeps_its_nodes_and_the_best_come_first():

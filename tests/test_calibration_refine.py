@@ -6,9 +6,10 @@ from problems import EXACT, GaussianMixture, decibels, runs, sample, sampler
 
 from taylorseer_guider import calibrate
 from taylorseer_guider.calibration import refine
-from taylorseer_guider.calibration.probe import Probe
+from taylorseer_guider.calibration.host import Probe
+from taylorseer_guider.calibration.journal import Journal
+from taylorseer_guider.calibration.ode import Reference
 from taylorseer_guider.calibration.refine import Refinement
-from taylorseer_guider.calibration.store import Store
 from taylorseer_guider.calibration.walk import Problem, fit
 
 SCALE, NODES = 2.0, (0, 6, 9, 12, 15)
@@ -24,13 +25,11 @@ def problem_of(name, mixture, low):
     """What is fitted, with the end of a fine run as the reference at every node: any target does for a gradient."""
     built = sampler(name, scale=SCALE)
     probes = [Probe(built, mixture, run, n, lambda: None) for n, run in enumerate(runs(mixture, 2, 6))]
-    sigmas = probes[0].sigmas.double().tolist()
-    problem = Problem(probes, name[:-10].lower(), sigmas, 2, 4, low, 2.0, Store())
+    references = []
     for n in range(len(probes)):
         end, _ = sample("HeunEDMSampler", mixture, inputs=mixture.inputs(6, seed=n), num_steps=40, scale=SCALE, **EXACT)
-        for node in range(len(sigmas)):
-            problem.keep_reference(n, node, end)
-    return problem
+        references.append(Reference([end] * len(probes[0].sigmas), None, None))
+    return Problem(probes, references, name[:-10].lower(), 2, 4, low, 2.0)
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 16])
@@ -38,8 +37,8 @@ def problem_of(name, mixture, low):
 def test_the_gradient_is_that_of_the_runs_that_fit_walks(name, kept, monkeypatch):
     monkeypatch.setattr(refine, "KEPT", kept)
     problem = problem_of(name, GaussianMixture((3, 8, 8), components=4), low=True)
-    solved = fit(problem, NODES)
-    refinement = Refinement(problem, solved)
+    solved = fit(problem, NODES).budget
+    refinement = Refinement(problem, solved, Journal(None, {}, {}), {})
     move = torch.zeros_like(refinement.best).requires_grad_()
     loss = refinement._descend(move)
     assert problem.decibels(loss.exp()[None]) == pytest.approx(solved.db, rel=1e-4)
@@ -79,7 +78,7 @@ def test_an_interrupted_refinement_goes_on(mixture, tmp_path):
         calibrate(built, failing, given, **options)
     spent, before, most = mixture.calls - before, mixture.calls, 1 << 40
     resumed = calibrate(built, failing, given, **options)
-    kept = Store(tmp_path).get(next(tmp_path.glob("refined-*.pt")).stem, "cpu")
+    kept = torch.load(next(tmp_path.glob("refined-*.pt")), weights_only=True)
     assert kept["spent"] == 8 and mixture.calls - before < spent + 8 * 8
     assert resumed.budgets[5].db > plain.budgets[5].db
 

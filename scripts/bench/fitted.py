@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from taylorseer_guider.calibration.search import anneal, neighbours
-from taylorseer_guider.calibration.solve import ridge
+from taylorseer_guider.calibration.plans import anneal, neighbours
+from taylorseer_guider.calibration.squares import ridge
 
 from . import forecasts
 from .solvers import standalone

@@ -1,72 +1,49 @@
-"""``calibrate``: from a few runs of the user's own model to the plans and weights that serve all later ones."""
+"""A calibration from beginning to end: from a few runs of the user's own model to plans and weights that serve all later ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 
+from .. import loops
+from ..calibrated import Calibrated, describe
+from ..calibration_file import Calibration
 from ..shim import Skipping
-from .file import Calibration
-from .probe import Probe, copied, seeded
-from .progress import Notes, Progress
-from .reference import calls_of_reference, record
+from .host import Probe, copied, seeded
+from .journal import Journal, Progress
+from .ode import calls_of_reference, solve_finely
+from .plans import Replay, grown, initial_plan, neighbours, promising
 from .refine import Refinement
-from .runtime import CalibratedRun, describe
-from .search import Replay, grown, initial_plan, neighbours, promising
-from .stepping import method_of
-from .store import Store
 from .walk import Problem, fit
 
 FINALISTS = 4  # plans of each budget that are walked with every run
 
 
-def calibrate(
-    sampler, denoiser, runs, calls=8, *,
-    history=4, low=False, substeps=4, walks=60, refine=0, peak=2.0, seed=0, folder=None, progress=True,
-):  # fmt: skip
-    """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
-
-    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,
-    each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
-
-    calls      denoiser calls a run may make; a list shares the reference runs between several budgets
-    history    newest outputs that an answer may weigh, which is what later runs hold
-    low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
-    substeps   Heun steps of the reference in each of the host's steps
-    walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
-    refine     times that each budget's run is followed back by its gradient, to move all of its weights together
-    peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
-    folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
-    progress   show a bar
-
-    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``, and ``refine``
-    times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
-    calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
-    """
-    method, runs = method_of(sampler), list(runs)
+def calibrated(sampler, denoiser, runs, calls, *, history, low, substeps, walks, refine, peak, seed, folder, progress):
+    """See ``taylorseer_guider.calibrate``."""
+    runs = list(runs)
     budgets = _checked(sampler, runs, calls, history, substeps, walks, refine)
     with Progress(progress) as bar:
         probes = [Probe(sampler, denoiser, run, seed + n, bar.tick) for n, run in enumerate(runs)]
         sigmas = _common_schedule(probes)
-        problem = Problem(probes, method, sigmas, probes[0].branches(), history, low, peak, Store(folder))
-        fitted = describe(sampler, sampler.guider, probes[0].sigmas)
-        options = {"history": history, "low": low, "peak": peak, "runs": _few(runs)}
-        notes = Notes(folder, _job(fitted, problem, substeps), options)
-        search = walks * _few(runs) + FINALISTS * len(runs)
-        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (search + 1 + refine * len(runs)))
-        trace = _reference(problem, substeps, bar)
-        solved = {}
+        fitted = describe(sampler, probes[0].stepping, sampler.guider, sigmas)
+        problem = Problem(probes, [], probes[0].stepping.method, probes[0].branches(), history, low, peak)
+        few = _few(runs)
+        journal = Journal(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak, "runs": few})
+        searched = walks * few + FINALISTS * len(runs)
+        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (searched + 1 + refine * len(runs)))
+        problem = replace(problem, references=_references(problem, substeps, journal, bar))
+        fits, first = {}, {}
         for count in budgets:
-            shorter = [budget.nodes for budget in solved.values()]
-            solved[count] = _solve_budget(problem, trace, count, shorter, walks, seed, notes, bar)
+            shorter = [found.budget.nodes for found in fits.values()]
+            fits[count] = _solve_budget(problem, count, shorter, walks, seed, journal, bar)
             if refine:
-                solved[count] = Refinement(problem, solved[count]).run(refine, bar)
-                problem.keep_end(count)
-        calibration = Calibration(fitted, problem.branches, history, solved, _about(problem, substeps, refine, seed))
+                fits[count] = Refinement(problem, fits[count].budget, journal, first).run(refine, bar)
+        found = {count: found.budget for count, found in fits.items()}
+        calibration = Calibration(fitted, problem.branches, history, found, _about(problem, substeps, refine, seed))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
-            _require_landing(sampler, denoiser, runs[0], seed, calibration, count, problem)
+            _require_landing(sampler, denoiser, runs[0], seed, calibration, count, fits[count].ends[0])
     return calibration
 
 
@@ -92,35 +69,38 @@ def _checked(sampler, runs, calls, history, substeps, walks, refine):
 
 def _common_schedule(probes):
     """The schedule of all runs, as floats. ValueError where they differ or do not fall."""
-    sigmas = probes[0].sigmas.double().tolist()
-    if any(probe.sigmas.double().tolist() != sigmas for probe in probes):
+    sigmas = probes[0].sigmas
+    if any(probe.sigmas != sigmas for probe in probes):
         raise ValueError("the runs have different schedules; calibrate each on its own")
     if len(sigmas) < 2 or not all(a > b >= 0 for a, b in zip(sigmas, sigmas[1:], strict=False)):
         raise ValueError(f"only a schedule of falling sigmas can be calibrated, not {sigmas[:3]} ... {sigmas[-2:]}")
     return sigmas
 
 
-def _reference(problem, substeps, bar):
-    """Solve every run finely, or take from the store those that an interrupted calibration has solved.
-
-    Returns what plans are compared on: the mean trace and, for each node, how much of an error of x its output follows.
-    """
+def _references(problem, substeps, journal, bar):
+    """The fine solution of every run, or what an interrupted calibration has of it."""
     found = []
     for run, probe in enumerate(problem.probes):
         bar.say(f"reference {run + 1}/{len(problem.probes)}")
-        if f"trace-{run}" in problem.store:
-            bar.tick(calls_of_reference(problem.sigmas, substeps))
+        known = journal.reference(run)
+        if known is None:
+            known = journal.keep_reference(run, solve_finely(probe, substeps, problem.branches))
         else:
-            keep = partial(problem.keep_reference, run)
-            problem.store.put(f"trace-{run}", record(probe, problem.sigmas, substeps, problem.branches, keep))
-        found.append(problem.store.get(f"trace-{run}", "cpu"))
-    along, square = sum(each["shifts"] for each in found).T
+            bar.tick(calls_of_reference(problem.sigmas, substeps))
+        found.append(known)
+    return found
+
+
+def _replay(problem):
+    """What plans are compared on without a call: the mean trace, and how much of an error of x each node's output follows."""
+    along, square = sum(reference.shifts for reference in problem.references).T
     shifts = (along / square.clamp(min=1e-30)).clamp(0, 1.5)
-    return torch.cat([each["trace"] for each in found]).mean(0), shifts.tolist()
+    trace = torch.cat([reference.trace for reference in problem.references]).mean(0)
+    return Replay(trace, shifts.tolist(), problem.branches, problem.history)
 
 
-def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
-    """The best Budget of ``calls`` calls that ``walks`` walks of some of the runs find; the best few are walked with all of them.
+def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
+    """The best Fit of ``calls`` calls that ``walks`` walks of some of the runs find; the best few are walked with all of them.
 
     A walk of a few runs ranks plans as one of all runs does, since a row has a dozen weights and a run thousands of elements.
     """
@@ -128,15 +108,13 @@ def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
     if calls > count:
         raise ValueError(f"calls={calls}: the schedule has {count} nodes, and each is called once at most")
     bar.say(f"{calls} calls: search on recordings")
-    replay = Replay(*trace, problem.branches, problem.history)
-    few = replace(problem, probes=problem.probes[: _few(problem.probes)])
-    tried = notes.known(calls)
+    replay, few, tried = _replay(problem), problem.first(_few(problem.probes)), journal.plans(calls)
     bar.tick(calls * len(few.probes) * min(len(tried), walks))
 
     def walked(nodes):
         if nodes not in tried:
             bar.say(f"{calls} calls: plan {len(tried) + 1}, best {max(tried.values(), default=float('nan')):.1f} dB")
-            tried[nodes] = notes.put(nodes, fit(few, nodes).db)
+            tried[nodes] = journal.keep_plan(nodes, fit(few, nodes).budget.db)
 
     for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 4):
         walked(nodes)
@@ -146,13 +124,8 @@ def _solve_budget(problem, trace, calls, shorter, walks, seed, notes, bar):
     for nodes in neighbours(tried, count, walks, replay.error, seed):
         walked(nodes)
     bar.say(f"{calls} calls: weights")
-    budget = None
-    for nodes in sorted(tried, key=tried.get, reverse=True)[:FINALISTS]:
-        found = fit(problem, nodes)
-        if budget is None or found.db > budget.db:
-            budget = found
-            problem.keep_end(calls)
-    return budget
+    finalists = sorted(tried, key=tried.get, reverse=True)[:FINALISTS]
+    return max((fit(problem, nodes) for nodes in finalists), key=lambda found: found.budget.db)
 
 
 def _few(probes):
@@ -160,19 +133,17 @@ def _few(probes):
     return -(-len(probes) // 4)
 
 
-def _require_landing(sampler, denoiser, run, seed, calibration, calls, problem):
-    """Raise ValueError where the host's own sampler, using the calibration, does not arrive where its fit did."""
-    budget = calibration.budgets[calls]
-    fit_ended = problem.end(calls)
-    with sampler.guider.following(lambda *_: CalibratedRun(calibration, budget, sampler.guider.settings)), seeded(seed):
-        with torch.no_grad():
-            ended = sampler(denoiser, **copied(run))
+def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended):
+    """Raise ValueError where the host's own sampler, using the calibration, does not arrive where its fit did, at ``fit_ended``."""
+    policy = Calibrated(calibration, calibration.budgets[calls], sampler.guider.settings.history)
+    with loops.following(lambda *_: policy), seeded(seed), torch.no_grad():
+        ended = sampler(denoiser, **copied(run))
     rounding = 2000 * torch.finfo(ended.dtype).eps
     distance = float((ended.double() - fit_ended.double()).norm() / fit_ended.double().norm().clamp(min=1e-12))
     if distance > min(max(rounding, 1e-3), 0.2):
         raise ValueError(
-            f"{type(sampler).__name__} does not step as {problem.method} does: with the weights of {calls} calls its run ends "
-            f"{distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
+            f"{type(sampler).__name__} does not step as {calibration.fitted.sampler} does: with the weights of {calls} calls its run "
+            f"ends {distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
         )
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .answer import pooled, spread
-from .solve import residual
-from .stepping import Walker, calls_at, stops
-from .walk import fit, mean_squares
+from ..forecast import block_means, filled
+from .ode import calls_at, stops
+from .squares import residual
+from .walk import Walk, fit, mean_squares
 
 KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 RIDGE = 1e-6  # of the mean diagonal, once every regressor has unit length
@@ -39,28 +39,25 @@ class Refinement:
     """The weights of one ``budget``, to be moved until its runs end nearer to the reference.
 
     A move is told in coordinates that are even: a unit of any of them changes x, where its visit leads to, by as much as the
-    runs miss the reference by at the end.
+    runs miss the reference by at the end. What an interrupted calibration has reached in its ``journal`` counts. ``first`` is
+    filled with each run's first output, which sees the noise, whatever the weights.
     """
 
-    def __init__(self, problem, budget):
-        self.problem, self.nodes = problem, budget.nodes
-        self.walk = stops(problem.method, problem.sigmas)
-        self.calls = calls_at(self.walk, set(budget.nodes))
+    def __init__(self, problem, budget, journal, first):
+        self.problem, self.nodes, self.journal = problem, budget.nodes, journal
+        self.visits = stops(problem.method, problem.sigmas)
+        self.calls = calls_at(self.visits, set(budget.nodes))
         self.weights = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
         given = Given(self.weights)
-        unit = problem.peak * 10 ** (-fit(problem, budget.nodes, given).db / 20)
-        self.bases = [unit * _even(gram, stop.landing) for gram, stop in zip(given.grams, self.walk, strict=True)]
+        unit = problem.peak * 10 ** (-fit(problem, budget.nodes, given).budget.db / 20)
+        self.bases = [unit * _even(gram, stop.landing) for gram, stop in zip(given.grams, self.visits, strict=True)]
         self.best, self.least, self.spent = torch.zeros(sum(map(len, self.weights)), dtype=torch.float64), math.inf, 0
+        self._first = first
 
     def run(self, times, bar):
-        """The Budget after ``times`` gradients; one that an interrupted calibration has kept in its folder counts.
-
-        Raises ValueError where the denoiser lets no gradient through.
-        """
-        name, store = f"refined-{self.problem.history}-{self.problem.low}-{'-'.join(map(str, self.nodes))}", self.problem.store
-        if name in store:
-            kept = store.get(name, "cpu")
-            self.best, self.spent = kept["move"], kept["spent"]
+        """The Fit after ``times`` gradients. Raises ValueError where the denoiser lets no gradient through."""
+        if earlier := self.journal.move(self.nodes):
+            self.best, self.spent = earlier["move"], earlier["spent"]
         move = self.best.clone().requires_grad_()
 
         def gradient():
@@ -68,7 +65,7 @@ class Refinement:
             self.spent += 1
             if loss < self.least:
                 self.best, self.least = move.detach().clone(), float(loss)
-            store.put(name, {"move": self.best, "spent": self.spent})
+            self.journal.keep_move(self.nodes, self.best, self.spent)
             bar.say(f"{len(self.nodes)} calls: refined {self.spent}/{times}, {self._decibels():.1f} dB")
             return loss
 
@@ -95,7 +92,7 @@ class Refinement:
         move.grad = torch.zeros_like(move)
         for run in range(len(self.problem.probes)):
             end = self._end(run, self._moved(move))
-            errors = mean_squares(end, self.problem.reference(run, len(self.problem.sigmas) - 1)).clamp(min=1e-30)
+            errors = mean_squares(end, self.problem.reference(run, -1)).clamp(min=1e-30)
             loss = errors.log().sum().cpu() / count
             move.grad += torch.autograd.grad(loss, move)[0]  # of nothing else: the model may have gradients of its own
             total += loss.detach()
@@ -103,37 +100,35 @@ class Refinement:
 
     def _end(self, run, weights):
         """The x at which ``run`` ends."""
-        probe, problem = self.problem.probes[run], self.problem
-        walker = Walker(probe.x, probe.x)
-        for stop, call, row in zip(self.walk, self.calls, weights, strict=True):
+        walk = Walk.of(self.problem.probes[run])
+        for stop, call, row in zip(self.visits, self.calls, weights, strict=True):
             if call:
-                walker.hold(self._call(run, walker.at, stop.sigma), problem.history, problem.low)
-            walker.advance(stop, self._answer(row, walker))
-        return walker.x
+                walk.hold(self._call(run, walk.at, stop.sigma), self.problem)
+            walk.walker.advance(stop, _answer(row, walk))
+        return walk.walker.x
 
     def _call(self, run, x, sigma):
         """The branches of the output, with the gradient that leads back to ``x``."""
-        probe, problem, name = self.problem.probes[run], self.problem, f"first-{run}"
-        if not x.requires_grad:  # the first call sees the noise, whatever the weights
-            if name not in problem.store:
-                problem.store.put(name, probe.denoise(x, sigma, problem.branches))
-            return problem.store.get(name, x.device)
-        if x.numel() > KEPT:
-            branches = checkpoint(probe.denoise, x, sigma, problem.branches, use_reentrant=False)
-        else:
-            branches = probe.denoise(x, sigma, problem.branches)
+        denoise, count = self.problem.probes[run].denoise, self.problem.branches
+        if not x.requires_grad:
+            if run not in self._first:
+                self._first[run] = denoise(x, sigma, count)
+            return self._first[run]
+        large = x.numel() > KEPT
+        branches = checkpoint(denoise, x, sigma, count, use_reentrant=False) if large else denoise(x, sigma, count)
         if not branches[0].requires_grad:
             raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
         return branches
 
-    def _answer(self, row, walker):
-        """``answer``, for weights that have a gradient."""
-        outputs, lows = sum(walker.held, []), sum(walker.lows, [])
-        total = _mixed(row, [walker.at, *outputs])
-        if self.problem.low:
-            low = _mixed(row[1 + len(outputs) :], [pooled(walker.at), *lows])
-            total = total + spread(low, total.shape).to(total.dtype)
-        return total.to(outputs[0].dtype)
+
+def _answer(row, walk):
+    """``Walk.answer``, for weights that have a gradient."""
+    outputs = sum(walk.outputs, [])
+    total = _mixed(row, [walk.at, *outputs])
+    if walk.means:
+        low = _mixed(row[1 + len(outputs) :], [block_means(walk.at), *sum(walk.means, [])])
+        total = total + filled(low, total.shape).to(total.dtype)
+    return total.to(outputs[0].dtype)
 
 
 def _mixed(weights, tensors):

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import torch
 
-from .solve import ridge
+from .squares import ridge
 
 RIDGE = 1e-8
 STEPS = 1500  # plans that annealing looks at, for each start

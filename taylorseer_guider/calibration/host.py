@@ -9,78 +9,78 @@ from contextlib import contextmanager
 
 import torch
 
-from ..report import CALL, Report, Visit
-from ..trajectory import require_finite
+from .. import loops
+from ..hosts import stepping
+from ..policy import Everything
 
 
 class _Started(BaseException):
     """Ends a run at its first visit. Not an Exception, so that no host's own handler takes it for a fault."""
 
 
-class Recorder:
-    """A run in which everything is computed and the last raw and guided outputs stay visible."""
-
-    def __init__(self, sigmas, sampler):
-        self.sigmas, self.sampler, self.report, self.step = sigmas, sampler, Report(), None
-        self.raw = self.guided = None
-
-    def visit(self, x, sigma, gated):
-        return Visit(self.step, float(sigma.flatten()[0]), CALL, "recorded")
-
-    def answer(self, visit, x, denoised, combine, varying=False):
-        self.raw, self.guided = denoised, combine(denoised)
-        require_finite(self.guided, visit)
-        return self.guided
-
-
 class Probe:
     """One run of ``sampler``, stopped at its start.
 
-    ``x`` (B, ...) is what the sampler hands over at the first visit, ``sigmas`` its schedule as it begins the run with. ``run``
-    holds keyword arguments of the sampler's call; its tensors are copied, since samplers write into them.
+    ``x`` (B, ...) is what the sampler hands over at the first visit, ``sigmas`` (floats) its schedule, of ``dtype``, and
+    ``stepping`` what is known of how it steps. ``run`` holds keyword arguments of the sampler's call; its tensors are copied,
+    since samplers write into them. ``tick()`` is called after every call of the denoiser.
     """
 
     def __init__(self, sampler, denoiser, run, seed, tick):
-        self.sampler, self._denoiser, self.tick, self._recorder = sampler, denoiser, tick, None
-        self._bound = _first_visit(sampler, denoiser, run, seed, self._begin)
-        self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
-        self.sigmas = self._recorder.sigmas.detach()
+        self.sampler, self.tick, self.stepping = sampler, tick, stepping(sampler)
+        self.sigmas = self.dtype = self._raw = None
 
-    def _begin(self, sigmas, sampler):
-        self._recorder = self._recorder or Recorder(sigmas, sampler)
-        return self._recorder
+        def recorded(*args, **kwargs):
+            self._raw = denoiser(*args, **kwargs)
+            return self._raw
+
+        self._bound = _first_visit(sampler, recorded, run, seed, self._policy)
+        self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
+
+    def _policy(self, schedule, sampler, dtype):
+        if self.sigmas is None:
+            self.sigmas, self.dtype = schedule.keys, dtype
+        return Everything("recorded")
 
     def denoise(self, x, sigma, branches):
         """The ``branches`` (1 or 2) of the output at ``x`` and the float ``sigma``, uncond first: tensors of x's shape.
 
-        Where ``x`` requires a gradient, so do they, if the host lets one through.
+        Where ``x`` requires a gradient, so do they, if the host lets one through. FloatingPointError for what is not finite.
         """
-        asked = {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
-        self._bound.arguments.update(asked)
-        with self.sampler.guider.following(self._begin) as guider:
-            guider.begin(self.sigmas, self.sampler)
-            gated = guider.gated(self._denoiser)  # which the arguments may hold gated, from the sampler's own call
-            with gated, torch.set_grad_enabled(x.requires_grad):
-                self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
+        self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
+        guider = self.sampler.guider
+        with loops.following(self._policy), loops.calling(self.sampler), torch.set_grad_enabled(x.requires_grad):
+            loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
+            guided = self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
         self.tick()
-        found = [self._recorder.guided] if branches == 1 else self._recorder.raw.chunk(2)
-        return [branch.clone() for branch in found]
+        if not torch.isfinite(guided).all():
+            raise FloatingPointError(
+                f"the guided output at sigma {sigma} is not finite; look at the denoiser's inputs there, its dtype (float16 "
+                "overflows) and the guidance scale"
+            )
+        return [branch.clone() for branch in ([guided] if branches == 1 else self._raw.chunk(2))]
 
     def branches(self):
         """2 where the guided output is uncond + scale (cond - uncond) of one doubled batch, else 1. Makes one call."""
-        (guided,) = self.denoise(self.x, float(self.sigmas[0]), 1)
-        raw, scale = self._recorder.raw, self.sampler.guider.scale
+        (guided,) = self.denoise(self.x, self.sigmas[0], 1)
+        raw, scale = self._raw, self.sampler.guider.scale
         if guided.shape != self.x.shape:
             shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
         if raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
             return 1
-        uncond, cond = raw.float().chunk(2)
         rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(scale)) * float(raw.abs().max())
-        return 2 if torch.allclose(uncond + scale * (cond - uncond), guided.float(), rtol=0, atol=rounding) else 1
+        return 2 if torch.allclose(self.guided(raw.float().chunk(2)), guided.float(), rtol=0, atol=rounding) else 1
+
+    def guided(self, branches):
+        """The guided output of the ``branches`` that ``denoise`` gave, in float32 or wider where there are two."""
+        if len(branches) == 1:
+            return branches[0]
+        uncond, cond = (branch.to(torch.promote_types(branch.dtype, torch.float32)) for branch in branches)
+        return uncond + self.sampler.guider.scale * (cond - uncond)
 
 
-def _first_visit(sampler, denoiser, run, seed, begin):
+def _first_visit(sampler, denoiser, run, seed, policy):
     """Arguments of the first ``denoise`` of ``sampler(denoiser, **run)``, bound to its parameters."""
     method = sampler.denoise
     found = []
@@ -91,7 +91,7 @@ def _first_visit(sampler, denoiser, run, seed, begin):
 
     sampler.denoise = stop
     try:
-        with sampler.guider.following(begin), seeded(seed), torch.no_grad():
+        with loops.following(policy), seeded(seed), torch.no_grad():
             sampler(denoiser, **copied(run))
     except _Started:
         return found[0]

@@ -1,0 +1,118 @@
+"""The file of a calibration: it reads back as it was saved, and what is malformed, cut off or hostile is refused in one line."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from taylorseer_guider.calibration_file import Budget, Calibration, Fitted, Row
+
+SIGMAS = (4.0, 1.0, 0.1, 0.0)
+
+
+def example():
+    rows = (
+        Row(0, 4.0, True, (0.25, 1e-5, 1.0), (), 1.25e-7),
+        Row(1, 1.0, False, (0.1, -2.0, 3.0)),
+        Row(2, 0.1, True, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    )
+    fitted = Fitted("EulerEDMSampler", "VanillaCFG", 2.5, SIGMAS)
+    return Calibration(fitted, 2, 4, {2: Budget((0, 2), 40.0, rows)}, {"samples": 3, "shapes": [[3, 8, 8]]})
+
+
+def test_a_file_reads_back_as_what_was_saved_and_is_plain_text(tmp_path):
+    example().save(tmp_path / "c.yaml")
+    assert Calibration.load(tmp_path / "c.yaml") == example()
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+    text = (tmp_path / "c.yaml").read_text()
+    assert "sampler: EulerEDMSampler" in text and "nodes: [0, 2]" in text and "!" not in text
+
+
+THREE = tuple(Row(step, sigma, True, (0.1,) * (1 + 2 * (step + 1))) for step, sigma in enumerate(SIGMAS[:3]))
+
+
+def edited(path, value):
+    """The example as data, with the entry at ``path`` replaced (or taken out, for None)."""
+    data = yaml.safe_load(example().to_yaml())
+    *way, last = path
+    inside = data
+    for key in way:
+        inside = inside[key]
+    if value is None:
+        del inside[last]
+    else:
+        inside[last] = value
+    return data
+
+
+ROW = ("budgets", 2, "rows", 0)
+
+
+@pytest.mark.parametrize(
+    "path, value, told",
+    [
+        (("format",), "taylorseer_guider calibration 2", "this version reads"),
+        (("format",), None, "no entry 'format'"),
+        (("scale",), "much", "finite number"),
+        (("scale",), float("inf"), "finite number"),
+        (("sigmas",), [1.0, 4.0, 0.0], "falling"),
+        (("branches",), 3, "from 1 to 2"),
+        (("budgets",), {}, "with entries"),
+        (("budgets",), [1], "not a mapping"),
+        (("budgets", 2, "nodes"), [0, 7], "from 0 to 2"),
+        (("budgets", 2, "rows"), [], "holds 0 calls"),
+        ((*ROW, "weights"), [1.0], "3 belong there"),
+        ((*ROW, "weights"), [1.0, float("nan"), 1.0], "finite numbers"),
+        ((*ROW, "weights"), [1.0, True, 1.0], "finite numbers"),
+        ((*ROW, "weights"), [10**400, 0, 0], "finite numbers"),
+        ((*ROW, "weights"), [1e38, 0, 0], "at most 1e"),
+        ((*ROW, "low"), [1.0, 1.0, 1.0], "entries `low`"),
+        ((*ROW, "call"), 1, "true or false"),
+        ((*ROW, "call"), False, "weights"),
+        ((*ROW, "step"), 5, "from 0 to 2"),
+        ((*ROW, "sigma"), 0.1, "not at step 0"),
+        ((*ROW, "extra"), "x", "unknown entry"),
+        (("calls",), [1, 2], "says calls: .1, 2. and holds budgets of .2."),
+        (("sampler",), "HeunEDMSampler", "3 rows, which are not the 5 visits of HeunEDMSampler"),
+    ],
+)
+def test_a_malformed_file_gets_one_clear_line(tmp_path, path, value, told):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(edited(path, value)))
+    with pytest.raises(ValueError, match=told) as raised:
+        Calibration.load(tmp_path / "c.yaml")
+    assert "c.yaml" in str(raised.value) and len(str(raised.value).splitlines()) == 1
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
+    longer = replace(example(), budgets={**example().budgets, 3: Budget((0, 1, 2), 50.0, THREE)})
+    text = longer.to_yaml()
+    for end in range(len(text) - 1):
+        (tmp_path / "c.yaml").write_text(text[:end])
+        with pytest.raises(ValueError, match="not a whole calibration file"):
+            Calibration.load(tmp_path / "c.yaml")
+
+
+def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path):
+    trap = tmp_path / "sprung"
+    links = zip("abcdefgh", "bcdefghi", strict=True)
+    bomb = "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in links)
+    hostile = [
+        f"!!python/object/apply:os.system ['touch {trap}']",
+        f"{example().to_yaml()}about2: !!python/object/apply:pathlib.Path.touch [{trap}]",
+        "[" * 5000,
+        bomb,
+        "\x00\x01\xff",
+        "",
+        "- 1",
+        "- " * 100_000,
+        "[[]," * 100_000,
+        "".join(f"{' ' * depth}a:\n" for depth in range(900)),
+    ]
+    for text in hostile:
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(ValueError) as raised:
+            Calibration.load(tmp_path / "c.yaml")
+        assert len(str(raised.value).splitlines()) == 1
+    assert not trap.exists()
+    with pytest.raises(ValueError, match="cannot be read"):
+        Calibration.load(tmp_path)
