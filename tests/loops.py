@@ -3,6 +3,7 @@
 import logging
 
 import torch
+
 from problems import VANILLA, sampler
 
 

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
+
 from problems import EXACT, IDENTITY, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 from queued import Queue
-
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.standalone.sampling import to_d
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 MODES = {
     "off": {"use_cache": False},
     "exact": EXACT,
@@ -172,7 +171,6 @@ def on_cuda():
     return x.cuda(), *({"vector": c["vector"].cuda()} for c in conditionings)
 
 
-@CUDA
 @pytest.mark.cuda
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scale", [0, 1, 2])
@@ -182,7 +180,6 @@ def test_a_denoiser_that_is_a_cuda_graph_gives_what_it_gives_uncaptured(name, sc
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
 
 
-@CUDA
 @pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["off", "exact"])
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -191,7 +188,6 @@ def test_on_cuda_the_off_modes_are_vanilla_cfg_bit_for_bit(name, mode):
     assert torch.equal(sampler(name, scale=1.0, **MODES[mode])(smooth, *on_cuda()), vanilla)
 
 
-@CUDA
 @pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["reuse", "compute"])
 @pytest.mark.parametrize("name", SAMPLERS[:2])

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 import torch
+
 from loops import by_hand, computed, in_turn, last, said
 from problems import OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler, sampler_config
-
 from taylorseer_guider import TaylorSeerGuider, shim
 from taylorseer_guider.standalone import sampling
 

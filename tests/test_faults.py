@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+
 from loops import by_hand, last, said
 from problems import OURS, SAMPLERS, VANILLA, GaussianMixture, sampler, sampler_config
-
 from taylorseer_guider.standalone import sampling
 from taylorseer_guider.standalone.config import append_dims
 

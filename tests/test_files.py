@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from problems import sampler
 
+from problems import sampler
 from taylorseer_guider import Calibration, TaylorSeerGuider
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "tiny_calibration.yaml"

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+
 from loops import alone_or_computed, by_hand, computed, in_turn, last, sharing
 from problems import SAMPLERS, GaussianMixture, sampler
 

@@ -9,9 +9,9 @@ import types
 
 import pytest
 import torch
-from problems import EXACT, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 
 import taylorseer_guider
+from problems import EXACT, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider import TaylorSeerGuider, shim
 from taylorseer_guider.hosts import HOSTS
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
