@@ -34,6 +34,7 @@ def merged_config(args):
     config = OmegaConf.merge(config, *(nested(key, plain(value)) for _, key, value in given))
     config = with_overrides(config, args.overrides)
     check_shape(config)
+    put_guider(config, None)
     if missing := [key.rpartition(".")[2] for key in sorted(OmegaConf.missing_keys(config), reverse=True)]:
         remedies = [f"{flag(name)}, {PATHS[name]}" if name in PATHS else f"a value for {name}" for name in missing]
         raise UserError(f"{config.engine.target} lacks {', '.join(missing)}; give {'; and '.join(remedies)}")

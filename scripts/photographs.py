@@ -67,7 +67,7 @@ def gather(out):
 
 
 def main(argv=None):
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="photographs.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder that the photographs go to")
     out = parser.parse_args(argv).out
     mistakes = (subprocess.CalledProcessError, OSError)

@@ -10,9 +10,8 @@ class UserError(ValueError):
 
 
 def first_line(error):
-    """The first line of an exception's message, or its class where there is none; no longer than ``LONGEST``."""
-    said = str(error).strip()
-    return (said.splitlines()[0] if said else type(error).__name__)[:LONGEST]
+    """The first line of an exception's message, no longer than ``LONGEST``; a word where it has none."""
+    return (str(error).strip() or "no reason given").splitlines()[0][:LONGEST]
 
 
 @contextmanager
@@ -26,6 +25,4 @@ def explained(key, what="cannot be built"):
     except (ValueError, FloatingPointError):
         raise
     except Exception as error:
-        found = first_line(error)
-        found = found if isinstance(error, (AttributeError, ImportError)) else f"{type(error).__name__}: {found}"
-        raise UserError(f"{key}: {what} ({found}); compare with the files in configs/") from error
+        raise UserError(f"{key}: {what} ({type(error).__name__}: {first_line(error)}); compare with the files in configs/") from error

@@ -16,11 +16,13 @@ from taylorseer_guider.tiny.photographs import photograph
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import calibrate  # noqa: E402
-import configuration  # noqa: E402
-import pictures  # noqa: E402
 import sample  # noqa: E402
-from engines import infdit  # noqa: E402
-from engines.checkouts import PIP_NAMES  # noqa: E402
+from configuration import merged_config  # noqa: E402
+from job import Job  # noqa: E402
+from work.sample import sample as sampled  # noqa: E402
+
+from taylorseer_guider.engines import UserError, infdit  # noqa: E402
+from taylorseer_guider.engines.checkouts import PIP_NAMES  # noqa: E402
 
 NEEDED = ("sat", "open_clip", "torchvision", "transformers", "requests", "wandb")  # the last two are sat's, which does not say so
 if not INFDIT.at_hand:
@@ -55,8 +57,8 @@ def command(network, *words):
 
 
 def engine_and_samplers(network, *words):
-    args = sample.parse([str(word) for word in command(network, *words)])
-    return sample.build(configuration.merged_config(args), args)
+    job = Job.of(sample.parse([str(word) for word in command(network, *words)]))
+    return job.engine(), job.sampler
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def network(host, tmp_path_factory):
     path = tmp_path_factory.mktemp("infdit") / "mp_rank_00_model_states.pt"
     with infdit.attention("cpu"):
         from dit.model import DiffusionEngine
-    config = configuration.merged_config(sample.parse([str(word) for word in command(path)]))
+    config = merged_config(sample.parse([str(word) for word in command(path)]))
     params = infdit.OmegaConf.to_container(config.engine.params, resolve=True)
     arguments = infdit.host_arguments(DiffusionEngine, params["flags"], torch.float32)
     net = infdit.built(DiffusionEngine, arguments, params["modules"], params["modeling"])
@@ -91,7 +93,7 @@ def run(engine, sampler, small, seed=1):
         return forward(engine.net, *args, **kwargs)
 
     engine.net.precond_forward = counted
-    made = sample.sample(engine, sampler, small, seed, "test")
+    made = sampled(engine, sampler, small, seed, "test")
     assert made.calls == len(calls)
     return made.picture, len(calls)
 
@@ -213,7 +215,7 @@ def test_a_mistake_is_one_line(network, words, message, tmp_path, capsys):
 
 def test_a_flag_that_the_host_does_not_know_is_refused(network):
     engine, _ = engine_and_samplers(network)
-    with pytest.raises(pictures.UserError, match="unrecognized arguments: --layers=2"):
+    with pytest.raises(UserError, match="unrecognized arguments: --layers=2"):
         infdit.host_arguments(type(engine.net), {"layers": 2}, torch.float32)
 
 
@@ -227,7 +229,7 @@ def test_the_image_encoders_weights_come_from_the_checkpoint(network, tmp_path, 
     open_clip.add_model_config(tmp_path)
     words = ["engine.params.flags.image-condition=true", "engine.params.flags.vector-dim=16"]
     words += [f"modules.image_encoder_config.params.{key}" for key in ("arch=speck", "image_size=32")]
-    with pytest.raises(pictures.UserError, match="keys missing .*compare engine.params.flags"):
+    with pytest.raises(UserError, match="keys missing .*compare engine.params.flags"):
         engine_and_samplers(network, *words)
 
     def embedding(weights):
