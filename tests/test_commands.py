@@ -88,7 +88,7 @@ WRONG = [
     *((key, value) for key in ("engine", "sampler_config") for value in (..., None, 3, "text", [], [1], {}, {"params": {}})),
     *((f"{key}.target", value) for key in ("engine", "sampler_config", GUIDER) for value in
       (..., None, 3, [], {}, "", "json", ".json", "json.", "json.decoder", "os.path.nothing", "no.such.Class", "a b.c", "..")),
-    *((f"{key}.params", value) for key in ("engine", "sampler_config", GUIDER) for value in (3, "text", [1], [{"a": 1}], {1: 2})),
+    *((f"{key}.params", value) for key in ("engine", "sampler_config", GUIDER) for value in (3, "a", [1], [{"a": 1}], {1: 2})),
     *((f"{SAMPLER}.num_steps", value) for value in (..., None, "20", "many", 2.5, 0, -1, True, [20], {}, 10**9)),
     *((f"{SAMPLER}.guider_config", value) for value in (3, "text", [1], [], False, {"params": {"scale": 1}})),
     *((f"{SAMPLER}.discretization_config", value) for value in (..., None, 3, "text", [1], {})),
@@ -341,6 +341,7 @@ def test_measuring_a_calibration_repeats_the_rows_of_the_command_that_made_it(tm
 
 MISTAKES = [
     (["--measure", "/nowhere.yaml"], "--measure /nowhere.yaml: no such file"),
+    (["--out", "/nowhere/calibration.yaml"], "--out /nowhere/calibration.yaml: no such folder"),
     (["--measure", ROOT / "configs" / "tiny_calibration.yaml"], "budgets of"),
     (["--check", 0], "give a whole number from 1"),
     (["--crop", -8], "give a whole number from 1"),

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from figures import psnr
 from job import Job, rehearse
+from tqdm import tqdm
 
 from taylorseer_guider import Calibration, calibrate, tiny
 from taylorseer_guider.engines.errors import UserError, explained
@@ -37,27 +38,27 @@ def crops(images, count, sizes, factor, rng):
 def measured(job, engine, path, budgets, smalls, seed):
     """Rows (calls, dB to the full run, dB to the exact solution); the first is the full run's own, whose second entry is None."""
 
-    def run(sampler, **more):
+    def run(label, sampler, **more):
         found = []
-        for n, small in enumerate(smalls):
+        for n, small in enumerate(tqdm(smalls, desc=label, leave=False)):
             with torch.inference_mode():
                 x = sampler(engine.denoiser, **engine.arguments(small, seed + n), **more)
             found.append(engine.picture(x, small))
         return found
 
     baseline = job.full_sampler()
-    exact, full = run(baseline, num_steps=EXACT_STEPS), run(baseline)
+    exact, full = run("exact solution", baseline, num_steps=EXACT_STEPS), run("full run", baseline)
     yield baseline.guider.report.calls, None, psnr(full, exact)
     for calls in budgets:
         sampler = job.sampler(calibration=str(path), calls=calls)
-        found = run(sampler)
+        found = run(f"{calls} calls", sampler)
         yield sampler.guider.report.calls, psnr(found, full), psnr(found, exact)
 
 
 def table(rows, calibration):
     """Aligned lines, the full run's first."""
     (calls, _, exact), *others = rows
-    lines = [f"{'calls':>6} {'to full run':>12} {'to exact':>9}  nodes", f"{calls:>6} {'-':>12} {decibels(exact):>9}  full run"]
+    lines = [f"{'calls':>6} {'to full run':>12} {'to exact':>9}  nodes", f"{calls:>6} {'inf':>12} {decibels(exact):>9}  full run"]
     for calls, full, exact in others:
         nodes = " ".join(map(str, calibration.budgets[calls].nodes))
         lines.append(f"{calls:>6} {decibels(full):>12} {decibels(exact):>9}  {nodes}")
@@ -65,11 +66,20 @@ def table(rows, calibration):
 
 
 def decibels(value):
-    return "identical" if value is None else f"{value:.2f}"
+    return "inf" if value is None else f"{value:.2f}"
+
+
+def require_file(args):
+    """UserError where there is nothing to measure, or nowhere to write to, before anything is run."""
+    if args.measure and not args.measure.is_file():
+        raise UserError(f"--measure {args.measure}: no such file; give one that this command has written")
+    if not args.measure and not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out}: no such folder; make it first, or choose another")
 
 
 def calibrate_all(args):
     """Do what calibrate.py was asked for."""
+    require_file(args)
     job = Job.of(args)
     engine = job.engine()
     rehearse(job.full_sampler())
@@ -78,8 +88,6 @@ def calibrate_all(args):
     fit_crops = list(crops(fit_on, args.samples, args.crop, engine.factor, rng))
     smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
     path = args.measure or args.out
-    if args.measure and not args.measure.is_file():
-        raise UserError(f"--measure {path}: no such file; give one that this command has written")
     if not args.measure:
         fit(job, engine, args, fit_crops).save(path)
     for calls in args.budgets:

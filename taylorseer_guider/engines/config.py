@@ -85,11 +85,11 @@ def resolved(config):
             raise UserError(f"the config holds more than {MOST_VALUES} values with its interpolations written out; use fewer")
         node = "???" if OmegaConf.is_missing(parent, key) else parent[key]
         if OmegaConf.is_dict(node):
-            return {key: plain(node, key) for key in node.keys()}
+            return {key: plain(node, key) for key in node}
         return [plain(node, n) for n in range(len(node))] if OmegaConf.is_list(node) else node
 
     try:
-        return {key: plain(config, key) for key in config.keys()}
+        return {key: plain(config, key) for key in config}
     except (OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"the config has an interpolation that cannot be resolved ({first_line(error)}); correct it") from None
 

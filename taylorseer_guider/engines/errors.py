@@ -25,4 +25,5 @@ def explained(key, what="cannot be built"):
     except (ValueError, FloatingPointError):
         raise
     except Exception as error:
-        raise UserError(f"{key}: {what} ({type(error).__name__}: {first_line(error)}); compare with the files in configs/") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{key}: {what} ({reason}); compare with the files in configs/") from error
