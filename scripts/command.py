@@ -1,7 +1,19 @@
-"""How a script speaks to the person who runs it: a mistake is one line and exit code 2."""
+"""What commands say to the person who runs them. Nothing here imports torch: ``--help`` and mistakes are answered at once."""
 
 import argparse
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = "taylorseer_guider.TaylorSeerGuider"
+GUIDERS = {"taylorseer": OURS, "vanilla": "VanillaCFG", "identity": "IdentityGuider"}
+PHOTOGRAPHS = ("chelsea", "coffee")  # that the embedded model was not trained on
+PATHS = {  # flags that name what an engine is built from: its parameters of the same name
+    "infdit_root": "a checkout of Inf-DiT (git clone https://github.com/THUDM/Inf-DiT)",
+    "network": "Inf-DiT's checkpoint (mp_rank_00_model_states.pt; the checkout's README links it)",
+    "sgm_root": "a checkout of sgm (git clone https://github.com/Stability-AI/generative-models)",
+    "ckpt": "an sgm model's weights (.safetensors or .ckpt)",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -11,12 +23,40 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def add_model_options(add):
+    """The options of every script that builds an engine; ``add`` is a parser's."""
+    for name, meaning in PATHS.items():
+        add(flag(name), type=Path, metavar="PATH", help=meaning)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    add("--dtype", choices=dtypes, default="auto", help="auto: on a GPU the model's own, else float32")
+
+
+def whole(least, most):
+    """The type of an option: a whole number from ``least`` to ``most``."""
+
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text}: give a whole number from {least} to {most}")
+        return value
+
+    return convert
+
+
 def exit_code(name, work, mistakes, kept):
     """Run ``work()``. 0; or 2 after one line on what is in ``mistakes``; or 130 where it was interrupted, saying what is kept."""
     try:
         work()
     except mistakes as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {kept}", file=sys.stderr)

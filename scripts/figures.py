@@ -9,12 +9,22 @@ from taylorseer_guider import tiny
 LOUDER = 8  # how much the contact sheet amplifies a difference
 
 
+def psnr(pictures, references):
+    """dB: the mean over ``pictures`` of each one's PSNR to its reference; None where one is its reference exactly.
+
+    Pictures are in [-1, 1], so the data range is 2. They may differ in size from one another. Every dB of a command is this one,
+    so that figures of one table, and of two, can stand side by side.
+    """
+    values = [peak_signal_noise_ratio(*pair, data_range=2.0).item() for pair in zip(pictures, references, strict=True)]
+    mean = sum(values) / len(values)
+    return mean if isfinite(mean) else None
+
+
 def fidelity(picture, reference):
-    """PSNR in dB (None where they are identical) and SSIM between two pictures as files would hold them."""
+    """PSNR in dB (None where they are identical) and SSIM between two pictures (1, 3, H, W) as files hold them, in 8 bit."""
     pair = [tiny.from_uint8(tiny.to_uint8(p)) for p in (picture, reference)]
-    psnr = peak_signal_noise_ratio(*pair, data_range=2.0).item()
     ssim = structural_similarity_index_measure(*pair, data_range=2.0).item() if min(picture.shape[-2:]) > 11 else None
-    return {"psnr": psnr if isfinite(psnr) else None, "ssim": ssim}
+    return {"psnr": psnr(*pair), "ssim": ssim}
 
 
 def sharpness(picture):

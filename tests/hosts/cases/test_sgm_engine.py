@@ -10,11 +10,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-import configuration
 import sample
-from engines import sgm as sgm_engine
 from families import SGM
+from job import Job
+from taylorseer_guider.engines import sgm as sgm_engine
+from taylorseer_guider.standalone.config import instantiate_from_config
 from taylorseer_guider.tiny.photographs import photograph
+from work.sample import sample as sampled
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.host(SGM)
@@ -27,8 +29,8 @@ def command(config, *words):
 
 
 def engine_and_samplers(config, *words):
-    args = sample.parse(command(config, *words))
-    return sample.build(configuration.merged_config(args), args)
+    job = Job.of(sample.parse(command(config, *words)))
+    return job.engine(), job.sampler
 
 
 def randomised(engine):
@@ -61,22 +63,21 @@ def test_the_toy_model_is_sampled_from_a_checkpoint(weights, suffix, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["sgm_mnist.yaml", "sgm_svd.yaml"])
 def test_computing_every_visit_is_the_hosts_own_guider(config, weights, video_model, tmp_path):
-    words, own = ["--num-steps", 6], "VanillaCFG"
+    words, own = ["--num-steps", 6], {"target": "VanillaCFG", "params": {"scale": 3.0}}
     if config == "sgm_svd.yaml":
-        words, own = [*words, *video_model], "LinearPredictionGuider"
+        own = {"target": "LinearPredictionGuider", "params": {"max_scale": 2.5, "min_scale": 1.0, "num_frames": 4}}
+        words += video_model
     else:
         save_file(weights, tmp_path / "toy.safetensors")
         words += ["--ckpt", tmp_path / "toy.safetensors"]
     engine, exact = engine_and_samplers(config, *words, *EXACT)
     plain = exact(use_cache=False)
-    ours, plain.guider = plain.guider, object.__new__(plain.guider.wrapped)
-    plain.guider.__dict__.update(vars(ours))
-    assert type(plain.guider).__name__ == own and type(plain.guider).__module__.startswith("sgm.")
-    (name, small, _), *none = engine.inputs(sample.parse([]))
-    full = sample.sample(engine, plain, small, 1, name)
-    again = sample.sample(engine, exact(), small, 1, name)
+    plain.guider = instantiate_from_config({**own, "target": f"sgm.modules.diffusionmodules.guiders.{own['target']}"})
+    (name, small, _), *none = engine.inputs([("coffee", photograph("coffee"))])
+    full = sampled(engine, plain, small, 1, name)
+    again = sampled(engine, exact(), small, 1, name)
     assert torch.equal(full.picture, again.picture) and full.calls == again.calls == 6 and not none
-    fewer = sample.sample(engine, engine_and_samplers(config, *words, *FEW)[1](), small, 1, name)
+    fewer = sampled(engine, engine_and_samplers(config, *words, *FEW)[1](), small, 1, name)
     assert fewer.calls == 3 and full.picture.std() > 0.05 and not torch.equal(fewer.picture, full.picture)
 
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from engines.checkouts import first_line
-from engines.inputs import Enlarger
-from pictures import UserError
 from safetensors import SafetensorError
 
-from taylorseer_guider import tiny
+from .. import tiny
+from .base import Enlarger
+from .errors import UserError, first_line
 
 
 class TinyEngine(Enlarger):

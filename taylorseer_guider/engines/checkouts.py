@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pictures import UserError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from .errors import UserError
 
 PIP_NAMES = {"sat": "SwissArmyTransformer", "open_clip": "open_clip_torch", "cv2": "opencv-python"}
 LISTED = 4  # keys in a message
@@ -97,7 +98,3 @@ def load_weights(net, weights, source, remedies, may_lack=(), may_hold_more=Fals
 
 def listed(keys):
     return ", ".join(keys[:LISTED]) + (" ..." if len(keys) > LISTED else "")
-
-
-def first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from engines.checkouts import first_line, imported, lacking, load_weights, offline, read_weights
-from engines.inputs import Engine, sources
 from omegaconf import OmegaConf
-from pictures import UserError
 from torch.nn.functional import interpolate
 
-from taylorseer_guider.standalone.config import instantiate_from_config
+from .. import tiny
+from ..standalone.config import instantiate_from_config
+from .base import Engine
+from .checkouts import imported, lacking, load_weights, offline, read_weights
+from .errors import UserError, first_line
 
 REPLACED = ("sampler_config", "ckpt_path", "loss_fn_config")  # of the host's model YAML: not what is sampled with here
 DOWNSCALING = 8  # of the first stage of the video models
@@ -30,7 +31,7 @@ class SgmEngine(Engine):
     def __init__(self, sgm_root, model, shape, batch, name="sample", zero=(), video=False, columns=5, ckpt=None,
                  device="cpu", dtype=torch.float32):  # fmt: skip
         self.shape, self.batch, self.name, self.zero, self.video = tuple(shape), batch, name, list(zero), video
-        self.columns, self.device, self.dtype = columns, device, dtype
+        self.columns, self.device, self.dtype, self.takes_pictures = columns, device, dtype, video
         with offline():
             imported(sgm_root, "sgm.models.diffusion", "--sgm-root", "Stability-AI/generative-models")
             self.net = built(Path(sgm_root) / model)
@@ -41,15 +42,16 @@ class SgmEngine(Engine):
             )  # fmt: skip
         self.net.to(device).eval().requires_grad_(False)
 
-    def inputs(self, args):
-        """Yield (name, picture (1, 3, H, W) that a video starts from, None); without a picture for the other models."""
-        if self.video:
-            for name, image in sources(args):
-                yield name, self.fitted(image), None
+    def inputs(self, pictures, shrink_first=False):
+        """Yield (name, picture (1, 3, H, W) that a video starts from, None) for each (name, uint8 (H, W, 3)) of ``pictures``.
+
+        The other models are not conditioned on pictures: theirs is one (name, None, None). Nothing here can be shrunk first.
+        """
+        if not self.video:
+            yield self.name, None, None
             return
-        if args.input_path is not None:
-            raise UserError(f"--input-path {args.input_path}: this model is not conditioned on a picture; leave it out")
-        yield self.name, None, None
+        for name, picture in pictures:
+            yield name, self.fitted(tiny.from_uint8(picture.copy())[None]), None
 
     def fitted(self, image):
         """The centre of ``image``, scaled to the size of the frames."""

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from engines.checkouts import first_line, imported, lacking, load_weights, offline, read_weights
-from engines.inputs import Enlarger
 from omegaconf import OmegaConf
-from pictures import UserError
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
+
+from .base import Enlarger
+from .checkouts import imported, lacking, load_weights, offline, read_weights
+from .errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 TYPES = ("full", "ar", "ar2")

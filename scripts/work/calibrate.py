@@ -1,0 +1,108 @@
+"""Calibrating a job's sampler on crops of pictures, and measuring a calibration on crops of others."""
+
+import numpy as np
+import torch
+from figures import psnr
+from job import Job, rehearse
+from tqdm import tqdm
+
+from taylorseer_guider import Calibration, calibrate, tiny
+from taylorseer_guider.engines.errors import UserError, explained
+from taylorseer_guider.engines.pictures import find_pictures, read_picture
+from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
+
+EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
+
+
+def pictures(args):
+    """(to fit on, to measure on): uint8 arrays. Of a folder, every fifth picture is measured on, if there are that many."""
+    if args.input_path is None:
+        return [photograph(name) for name in TRAINING], [photograph(name) for name in HELD_OUT]
+    found = [read_picture(file) for file in find_pictures(args.input_path).values()]
+    return [image for i, image in enumerate(found) if i % 5 != 4], found[4::5] or found
+
+
+def crops(images, count, sizes, factor, rng):
+    """``count`` crops of ``sizes`` in turn, taken from the images in turn and shrunk: (1, 3, h, w) each."""
+    for n in range(count):
+        size = sizes[n % len(sizes)] // factor * factor
+        large = [image for image in images if min(image.shape[:2]) >= size]
+        if not size or not large:
+            why = "give a smaller --crop or --check-crop, or larger pictures"
+            raise UserError(f"no picture is {size} pixels high and wide; {why}")
+        image = large[n % len(large)]
+        top, left = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
+        yield tiny.shrink(tiny.from_uint8(image[top : top + size, left : left + size].copy())[None], factor)
+
+
+def measured(job, engine, path, budgets, smalls, seed):
+    """Rows (calls, dB to the full run, dB to the exact solution); the first is the full run's own, whose second entry is None."""
+
+    def run(label, sampler, **more):
+        found = []
+        for n, small in enumerate(tqdm(smalls, desc=label, leave=False)):
+            with torch.inference_mode():
+                x = sampler(engine.denoiser, **engine.arguments(small, seed + n), **more)
+            found.append(engine.picture(x, small))
+        return found
+
+    baseline = job.full_sampler()
+    exact, full = run("exact solution", baseline, num_steps=EXACT_STEPS), run("full run", baseline)
+    yield baseline.guider.report.calls, None, psnr(full, exact)
+    for calls in budgets:
+        sampler = job.sampler(calibration=str(path), calls=calls)
+        found = run(f"{calls} calls", sampler)
+        yield sampler.guider.report.calls, psnr(found, full), psnr(found, exact)
+
+
+def table(rows, calibration):
+    """Aligned lines, the full run's first."""
+    (calls, _, exact), *others = rows
+    lines = [f"{'calls':>6} {'to full run':>12} {'to exact':>9}  nodes", f"{calls:>6} {'inf':>12} {decibels(exact):>9}  full run"]
+    for calls, full, exact in others:
+        nodes = " ".join(map(str, calibration.budgets[calls].nodes))
+        lines.append(f"{calls:>6} {decibels(full):>12} {decibels(exact):>9}  {nodes}")
+    return "\n".join(lines)
+
+
+def decibels(value):
+    return "inf" if value is None else f"{value:.2f}"
+
+
+def require_file(args):
+    """UserError where there is nothing to measure, or nowhere to write to, before anything is run."""
+    if args.measure and not args.measure.is_file():
+        raise UserError(f"--measure {args.measure}: no such file; give one that this command has written")
+    if not args.measure and not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out}: no such folder; make it first, or choose another")
+
+
+def calibrate_all(args):
+    """Do what calibrate.py was asked for."""
+    require_file(args)
+    job = Job.of(args)
+    engine = job.engine()
+    rehearse(job.full_sampler())
+    fit_on, measure_on = pictures(args)
+    rng = np.random.default_rng(args.seed)
+    fit_crops = list(crops(fit_on, args.samples, args.crop, engine.factor, rng))
+    smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
+    path = args.measure or args.out
+    if not args.measure:
+        fit(job, engine, args, fit_crops).save(path)
+    for calls in args.budgets:
+        rehearse(job.sampler(calibration=str(path), calls=calls))
+    with explained("sampler_config", "its run failed"):
+        rows = list(measured(job, engine, path, args.budgets, smalls, 1000 + args.seed))
+    fitted = "" if args.measure else f"fitted on {args.samples} crops; "
+    print(f"{path}: {fitted}mean PSNR in dB on {args.check} {'held-out crops' if args.measure else 'others'}")
+    print(table(rows, Calibration.load(path)))
+
+
+def fit(job, engine, args, smalls):
+    """The Calibration for runs from ``smalls``."""
+    runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
+    return calibrate(
+        job.sampler(), engine.denoiser, runs, calls=args.budgets, history=args.history, low=args.low, substeps=args.substeps,
+        walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
+    )  # fmt: skip

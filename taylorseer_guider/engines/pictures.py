@@ -1,0 +1,70 @@
+"""Reading the pictures that people have, within limits."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import UserError, first_line
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+LARGEST = 8192 * 8192  # pixels of what is made
+
+
+def find_pictures(path):
+    """``path`` itself, or the pictures in the folder ``path``, as {name: file}. UserError where there is none."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"--input-path {path}: no such file or folder; check the spelling")
+    if not path.is_dir():
+        return {path.stem: path}
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(f"--input-path {path}: no picture in this folder; put {', '.join(sorted(SUFFIXES))} files there")
+    stems = [file.stem for file in files]
+    return {file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "-"): file for file in files}
+
+
+def read_picture(path, factor=1):
+    """The picture at ``path`` as uint8 (H, W, 3): turned as EXIF says, transparency over white, 16 bits reduced to 8.
+
+    UserError for what is no regular file (a pipe would block), for what cannot be read, and for a picture that has more than
+    ``LARGEST`` pixels when it is ``factor`` times larger, which is seen before it is decoded.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: not a regular file; save the picture to a file and name that")
+    try:
+        with warnings.catch_warnings(), opened_quietly(path) as opened:
+            if opened.width * opened.height * factor**2 > LARGEST:
+                raise too_large(path, f"{opened.width}x{opened.height} pixels", factor)
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I") or picture.mode == "F":
+                picture = eight_bits(np.asarray(picture), 1 if picture.mode == "F" else 65535)
+            picture = picture.convert("RGBA")
+            return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise too_large(path, f"over {2 * Image.MAX_IMAGE_PIXELS:,} pixels", factor) from None
+    except Exception as error:  # decoders raise anything on a damaged file
+        reason = first_line(error)
+        raise UserError(f"{path}: not a picture that can be read ({reason}); give a PNG, JPEG or WebP file") from None
+
+
+def opened_quietly(path):
+    """``path`` opened, without Pillow's warning of large pictures: the limit here is lower."""
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    return Image.open(path)
+
+
+def too_large(path, size, factor):
+    """The UserError for a picture of ``size`` that would be made ``factor`` times larger."""
+    enlarged = f", to be made {factor} times larger" if factor > 1 else ""
+    why = f"at most {LARGEST >> 20} Mpixel (8192x8192) are made, since each takes the embedded model .7 GiB of memory"
+    return UserError(f"{path}: {size}{enlarged}; {why}; cut or shrink the picture first")
+
+
+def eight_bits(values, white):
+    """Grey ``values`` (H, W) from 0 to ``white`` as an 8-bit picture; brighter ones, as in HDR pictures, become white."""
+    return Image.fromarray((np.nan_to_num(values.astype(np.float64)) / white * 255).round().clip(0, 255).astype(np.uint8))
