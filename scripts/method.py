@@ -25,7 +25,7 @@ def run(args):
     from explain import plots, runs, slopes
 
     crop, mixture = runs.embedded(args.size), runs.mixture()
-    options = {"interval": args.interval, "quantity": "denoised", "coordinate": "rho"}
+    options = {"interval": args.interval, "forecast": {"quantity": "denoised", "coordinate": "rho"}}
     nodes, report = runs.foretold(crop, options, bar=True)
     plots.forecast_picture(nodes, runs.pixels(crop, nodes), args.forecast)
     print(f"{os.path.relpath(args.forecast)}: {report.calls} calls, {report.forecasts} forecasts")

@@ -1,5 +1,6 @@
 """The policy with a calibration: plan and weights come from its file. Also ``calibrate``, which makes one."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Calibrated:
 
     calibration: Calibration = field(repr=False)
     budget: Budget = field(repr=False)
-    history: History = History()
+    history: History = field(default_factory=History)
 
     @cached_property
     def _nodes(self):
@@ -42,7 +43,7 @@ class Calibrated:
         if row is None or visit.node != self._nodes[row.sigma] or not near(visit.sigma, row.sigma, ROUNDED):
             expected = "none" if row is None else f"sigma {row.sigma:.6g}"
             raise ValueError(
-                f"the calibration does not fit this run: visit {visit.number} is at sigma {visit.sigma or float('nan'):.6g} here, "
+                f"the calibration does not fit this run: visit {visit.number} is at sigma {visit.sigma or math.nan:.6g} here, "
                 f"it was fitted for {expected}"
             )
         return (CALL if row.call else FORECAST), "calibrated"

@@ -95,7 +95,7 @@ class Calibration:
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             draft.write_text(self.to_yaml(), encoding="utf-8")
-            os.replace(draft, path)
+            draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -127,7 +127,8 @@ class Calibration:
             raise ValueError(f"format is {brief(version)}, this version reads {FORMAT!r}")
         fitted = Fitted(top.text("sampler"), top.text("guider"), top.number("scale"), top.schedule("sigmas"))
         branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
-        budgets = {calls: _budget(top.inside("budgets", calls), calls, fitted, branches, history) for calls in top.keys("budgets")}
+        shape = fitted, branches, history
+        budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
         if "calls" in data and list(top.wholes("calls", 1, len(fitted.sigmas))) != sorted(budgets):
             raise ValueError(f"it says calls: {brief(data['calls'])} and holds budgets of {brief(sorted(budgets))}")
         return cls(fitted, branches, history, budgets, top.get("about") or {})
@@ -173,9 +174,9 @@ def _row(reader, last):
 def _read(path):
     """The bytes of a regular file of no more than LARGEST_FILE. ValueError for what cannot be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(Path(path).stat().st_mode):
             raise ValueError("it is no regular file")
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             text = file.read(LARGEST_FILE + 1)
     except (OSError, TypeError, ValueError) as error:
         reason = _first_line(error)

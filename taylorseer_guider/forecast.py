@@ -90,7 +90,7 @@ def weighted_sum(weights, tensors, dtype=None, bands=None):
         shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
         seen = [tensor.reshape(shape) for tensor in (out, *tensors)] + ([] if bands is None else [bands])
         step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
-        chunks = zip(*(t.split(step) for t in seen)) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
+        chunks = zip(*(t.split(step) for t in seen), strict=True) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
         for place, *parts in chunks:
             _add_up(place, weights, parts[: len(tensors)], None if bands is None else parts[-1])
     return out
@@ -115,7 +115,7 @@ def _add_up(place, weights, tensors, band):
 def weigh(weights, x, outputs, means, dtype):
     """The weighted sum that ``weights`` (a ``Weights``) ask for: of ``x``, held ``outputs`` and, where weighed, block means.
 
-    ``outputs`` are the branches of all held outputs, newest first, and ``means`` their block means; what has weight 0 is not read.
+    ``outputs`` are the branches of all held outputs, newest first, ``means`` their block means; what has weight 0 is not read.
     """
     pairs = [(weights.x, x), *zip(weights.outputs, outputs, strict=False)]
     factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)

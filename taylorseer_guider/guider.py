@@ -48,7 +48,7 @@ class TaylorSeerGuider(shim.Skipping):
                                  denoised) / sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is, on
                                  samplers known to add no noise, v with ``calls`` or ``tolerance`` and edm with other plans;
                                  elsewhere denoised
-                     coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto`` is asinh for v, else rho
+                     coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto``: asinh for v, else rho
                      basis       newton (divided differences) or taylor (the paper's truncated series)
     history          dtype, device    how and where history is held; as the outputs are, if left out
 
@@ -67,8 +67,9 @@ class TaylorSeerGuider(shim.Skipping):
         forecast: Mapping | None = None, history: Mapping | None = None, **inner,
     ) -> None:  # fmt: skip
         named = {
-            "use_cache": use_cache, "interval": interval, "max_order": max_order, "step_threshold": step_threshold, "calls": calls,
-            "calibration": calibration, "repeat_visits": repeat_visits, "plan": plan, "forecast": forecast, "history": history,
+            "use_cache": use_cache, "interval": interval, "max_order": max_order, "step_threshold": step_threshold,
+            "calls": calls, "calibration": calibration, "repeat_visits": repeat_visits, "plan": plan, "forecast": forecast,
+            "history": history,
         }  # fmt: skip
         self.settings, inner = _parted({**named, **inner})
         self._by_scale = None if guider_config is not None else inner

@@ -84,14 +84,17 @@ SAMPLERS = {
     "EulerAncestralSampler": Stepping(visits=1),
     "ConcatDDIMSampler": Stepping(visits=1),
     "ZeroSNRDDIMSampler": Stepping(rising=True),
-    **{name: Stepping(rising=True) for name in ("VideoDDIMSampler", "VPSDEDPMPP2MSampler", "VPODEDPMPP2MSampler", "VideoDDPMSampler")},
+    "VideoDDIMSampler": Stepping(rising=True),
+    "VideoDDPMSampler": Stepping(rising=True),
+    "VPODEDPMPP2MSampler": Stepping(rising=True),
+    "VPSDEDPMPP2MSampler": Stepping(rising=True),
     "Image2VideoDDIMSampler": Stepping(rising=True),
 }
 STEPS = {"__call__", "sampler_step", "euler_step", "possible_correction_step", "get_variables", "get_mult"}
 
 
 def stepping(sampler):
-    """What is known of a ``sampler`` (an object, or None): its own class's entry in ``SAMPLERS``, or that of the class it inherits from.
+    """What is known of a ``sampler`` (an object, or None): the entry in ``SAMPLERS`` of its class, or of one it inherits from.
 
     A subclass that steps by itself, by one of the methods ``STEPS``, may do anything but change what its keys are; one with
     churn adds noise and leaves its schedule.

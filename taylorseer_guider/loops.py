@@ -220,7 +220,7 @@ def _chain(asked):
 
 
 def answer(guider, denoised, combine, varying):
-    """The guided output of the visit of ``guider`` that waits for it; see ``Run.answer``. ``combine(denoised)`` where none does."""
+    """The guided output of the visit of ``guider`` that waits for one, from its run; ``combine(denoised)`` where none does."""
     asked = _asked.get()
     if asked is None or asked.guider is not guider or asked.inside:
         return own(combine(denoised), denoised)

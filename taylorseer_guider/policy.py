@@ -28,10 +28,10 @@ class Keep:
     """What history holds of an output that the denoiser gave.
 
     ``count`` newest outputs are held. The ``branches`` of a raw output are held apart where there are 2 (uncond first); else the
-    guided output, or, where ``recombine`` and the guider combines differently from visit to visit, the raw one. ``quantity`` says
-    what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness, and one
-    scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the new ``value``
-    would have been.
+    guided output, or, where ``recombine`` and the guider combines differently from visit to visit, the raw one. ``quantity``
+    says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
+    and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
+    new ``value`` would have been.
     """
 
     count: int = 0

@@ -68,7 +68,8 @@ class Report:
             order = "" if v.order is None else v.order
             weight = "" if v.weight_sum is None else f"{v.weight_sum:.2f}"
             error = "" if v.error is None else f"{v.error:.2g}"
-            lines.append(f"{i:>5} {step:>4} {sigma:>10} {v.action:<8} {order:>5} {weight:>6} {error:>8} {1e3 * v.seconds:>9.2f}  {v.reason}")
+            made = f"{v.action:<8} {order:>5} {weight:>6} {error:>8} {1e3 * v.seconds:>9.2f}  {v.reason}"
+            lines.append(f"{i:>5} {step:>4} {sigma:>10} {made}")
         lines.append(
             f"{len(self.visits)} visits: {self.calls} calls in {self.denoiser_seconds:.2f} s, {self.forecasts} forecasts in "
             f"{self.forecast_seconds:.3f} s, {self.peak_bytes / 2**20:.1f} MiB of history at the peak"

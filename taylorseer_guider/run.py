@@ -142,7 +142,7 @@ class Run:
 
         Heun's method asks twice at every other one, in two steps.
         """
-        if not self.visited or self.step is None and len(self.visited) > 1:
+        if not self.visited or (self.step is None and len(self.visited) > 1):
             return False
         return any(math.isclose(sigma, other, rel_tol=NEAR) for other in self.visited)
 

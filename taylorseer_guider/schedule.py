@@ -4,8 +4,6 @@ import math
 from itertools import accumulate, pairwise
 from statistics import NormalDist
 
-import torch
-
 TURNS = NormalDist(-0.25, 2.25)  # log(sigma) at which a denoiser's outputs turn: where `spread` puts the calls
 FLOOR = 1e-9  # share of a node that lies far from all of it
 NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
@@ -66,8 +64,8 @@ def require_falling(schedule, sampler):
     first = schedule.keys[:2]
     if not schedule.rising and len(first) == 2 and first[1] > first[0]:
         raise ValueError(
-            f"the schedule of {type(sampler).__name__} rises (from {first[0]:.4g} to {first[1]:.4g}), and what its keys are is not "
-            "known: only falling sigmas are forecast on; give use_cache: false"
+            f"the schedule of {type(sampler).__name__} rises (from {first[0]:.4g} to {first[1]:.4g}), and what its keys are is "
+            "not known: only falling sigmas are forecast on; give use_cache: false"
         )
 
 
@@ -108,7 +106,7 @@ def spread(sigmas, calls):
     if calls > len(sigmas):
         raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
     if not all(a >= b >= 0 for a, b in pairwise(sigmas)):
-        raise ValueError(f"calls={calls}: only sigmas that fall can be spread over, and these do not; give interval or plan.nodes")
+        raise ValueError(f"calls={calls}: only falling sigmas can be spread over; give interval or plan.nodes")
     logs = [math.log(sigma) if sigma > 0 else -math.inf for sigma in sigmas]
     above = [TURNS.cdf(a / 2 + b / 2) for a, b in pairwise(logs)] + [TURNS.cdf(logs[-1])]
     shares = [a - b + FLOOR for a, b in pairwise(above)]  # of every node but the first

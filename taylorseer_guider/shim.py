@@ -110,11 +110,11 @@ def _wrap_later(base):
             return
         _originals[base, "__init_subclass__"] = original = vars(base).get("__init_subclass__")
 
-        def __init_subclass__(cls, **kwargs):
+        def made(cls, **kwargs):
             (original.__get__(None, cls) if original else super(base, cls).__init_subclass__)(**kwargs)
             _wrap(cls)
 
-        base.__init_subclass__ = classmethod(__init_subclass__)
+        base.__init_subclass__ = classmethod(made)
 
 
 def _family(cls):
@@ -126,8 +126,8 @@ def _family(cls):
 
 def install(host: Host | None = None) -> None:
     """Wrap the samplers of ``host``, or of every known host that is loaded. Doing it twice changes nothing."""
-    for host in loaded_hosts() if host is None else [host]:
-        if (base := host.sampler_base()) is not None:
+    for one in loaded_hosts() if host is None else [host]:
+        if (base := one.sampler_base()) is not None:
             for cls in _family(base):
                 _wrap(cls)
             _wrap_later(base)

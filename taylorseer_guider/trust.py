@@ -27,7 +27,7 @@ def reason_to_call(x, sigma, gated):
     """
     if not gated:
         return "not gated"
-    if torch.is_grad_enabled() and x.requires_grad or transformed(x):
+    if (torch.is_grad_enabled() and x.requires_grad) or transformed(x):
         return "gradients"
     if not 0 < sigma < math.inf:
         return {math.inf: "infinite sigma", 0: "zero sigma"}.get(sigma, "no common sigma")

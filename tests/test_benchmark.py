@@ -113,7 +113,7 @@ def test_own_taylorseer_is_that_of_the_packages(seer, order, mixture):
 
 
 def test_reuse_on_every_node_is_our_guider_on_every_node(mixture):
-    ours = methods.host(mixture, options={"activate": list(range(20)), "quantity": "denoised"})()
+    ours = methods.host(mixture, options={"plan": {"nodes": list(range(20))}, "forecast": {"quantity": "denoised"}})()
     assert away(foretold(mixture, range(20), forecasts.Reuse()), ours) < 1e-5
 
 

@@ -69,9 +69,10 @@ def test_interval_1_with_computed_repeats_is_the_identity_guiders_picture(cat, t
     exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
     small = ["--input-path", cat, "--num-steps", 3, "--out-dir", tmp_path / "out"]
     assert run(*small, "--guider", "identity") == 0
-    assert run(*small, "--interval", 1, exact) == 0
+    assert run(*small, "--scale", 0, "--interval", 1, exact) == 0
     assert run(*small, "--guider", "vanilla", "--scale", 3) == 0
-    made = {path.name.split("-")[1].removesuffix("_seed0.png"): np.asarray(Image.open(path)) for path in (tmp_path / "out").glob("cat_*seed0.png")}
+    found = (tmp_path / "out").glob("cat_*seed0.png")
+    made = {path.name.split("-")[1].removesuffix("_seed0.png"): np.asarray(Image.open(path)) for path in found}
     assert np.array_equal(made["identity"], made["taylorseer"])
     assert not np.array_equal(made["identity"], made["vanilla"])
 
@@ -117,7 +118,7 @@ def test_a_config_that_is_not_yaml_is_one_line(tmp_path, capsys):
 
 def test_two_runs_that_are_the_same_are_called_identical(cat, tmp_path, capsys):
     exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
-    assert run("--input-path", cat, "--compare", "--num-steps", 2, "--interval", 1, "--out-dir", tmp_path, exact) == 0
+    assert run("--input-path", cat, "--compare", "--num-steps", 2, "--scale", 0, "--interval", 1, "--out-dir", tmp_path, exact) == 0
     (figures,) = json.loads((tmp_path / "report.json").read_text()).values()
     assert figures["to_full_run"] == {"psnr": None, "ssim": 1.0}
     assert "identical" in capsys.readouterr().out

@@ -110,7 +110,7 @@ def forecast_cost(calibration, shape, repeats=5):
     size, already stacked, into memory that is there already; a visit makes its output, for which a CPU maps new memory where
     it is large.
     """
-    even, rows = {"activate": evenly(8, NODES)}, []
+    even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
     options = {"denoised, order 1": ({**even, **DENOISED}, 2), "default, order 1": (even, 3), "eps, order 2": ({**even, **EPS}, 4)}
     if calibration is not None:
         options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)

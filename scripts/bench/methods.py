@@ -17,8 +17,8 @@ from .workloads import EDM, NODES, own_guider, schedule, training
 OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
 DEFAULT, CALIBRATED = "TaylorSeerGuider", "TaylorSeerGuider, calibrated"
-EPS = {"quantity": "eps", "max_order": 2}
-DENOISED = {"quantity": "denoised"}
+EPS = {"forecast": {"quantity": "eps"}, "max_order": 2}
+DENOISED = {"forecast": {"quantity": "denoised"}}
 LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
 ON_PLAN = ("Euler", "DPM++2M", "DPM++3M", "UniPC3", "iPNDM4", "LMS4")
 TOLERANCES = (0.8, 0.4, 0.2, 0.1, 0.05)  # of our own adaptive guider
@@ -90,7 +90,7 @@ def methods(budgets, fit):
     foretold, none_either = forecasts.available()
     made = [method for budget in budgets for method in _ours(budget, fit)]
     for tolerance in TOLERANCES:
-        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"tolerance": tolerance}), tolerance))
+        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"plan": {"tolerance": tolerance}}), tolerance))
     for budget in budgets:
         for name, solve in steps.items():
             count = (budget + 1) // 2 if name == "Heun" else budget
@@ -107,7 +107,7 @@ def methods(budgets, fit):
 
 
 def _ours(budget, fit):
-    calls, even = {"calls": budget}, {"activate": evenly(budget, NODES)}
+    calls, even = {"calls": budget}, {"plan": {"nodes": evenly(budget, NODES)}}
     for label, options in {
         DEFAULT: calls,
         "TaylorSeerGuider, even nodes": even,

@@ -21,7 +21,7 @@ def option_methods(budgets=(5, 7, 10, 13)):
     for coordinate, basis, quantity, order in itertools.product(COORDINATES, BASES, QUANTITIES, (1, 2, 3)):
         if order == 1 and basis == "taylor":
             continue  # the same line as newton's
-        options = {"coordinate": coordinate, "basis": basis, "quantity": quantity, "max_order": order}
+        options = {"forecast": {"coordinate": coordinate, "basis": basis, "quantity": quantity}, "max_order": order}
         for budget, (solver, target) in itertools.product(budgets, SAMPLERS.items()):
             run = partial(host, options={**options, "calls": budget}, solver=target)
             yield Method(named(coordinate, basis, quantity, order), f"{OURS}, {solver}", budget, run)
@@ -36,7 +36,7 @@ def option_table(rows, most=12):
         means[label] = [*per_solver, sum(per_solver) / len(per_solver)]
     default = Settings(calls=5)  # every budget is spread
     quantity = default.quantity_on(noisy=False)
-    chosen = named(default.coordinate_of(quantity), default.basis, quantity, default.max_order)
+    chosen = named(default.forecast.coordinate_of(quantity), default.forecast.basis, quantity, default.max_order)
     ranked = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(ranked, start=1):

@@ -134,7 +134,7 @@ def _few(probes):
 
 
 def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended):
-    """Raise ValueError where the host's own sampler, using the calibration, does not arrive where its fit did, at ``fit_ended``."""
+    """Raise ValueError where the host's own sampler, using the calibration, does not end where its fit did, at ``fit_ended``."""
     policy = Calibrated(calibration, calibration.budgets[calls], sampler.guider.settings.history)
     with loops.following(lambda *_: policy), seeded(seed), torch.no_grad():
         ended = sampler(denoiser, **copied(run))
@@ -142,8 +142,8 @@ def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended
     distance = float((ended.double() - fit_ended.double()).norm() / fit_ended.double().norm().clamp(min=1e-12))
     if distance > min(max(rounding, 1e-3), 0.2):
         raise ValueError(
-            f"{type(sampler).__name__} does not step as {calibration.fitted.sampler} does: with the weights of {calls} calls its run "
-            f"ends {distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
+            f"{type(sampler).__name__} does not step as {calibration.fitted.sampler} does: with the weights of {calls} calls its "
+            f"run ends {distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
         )
 
 

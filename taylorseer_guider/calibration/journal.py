@@ -125,7 +125,8 @@ class Journal:
             _replace(path, lambda draft: torch.save({"move": move, "spent": spent}, draft))
 
     def _move_file(self, nodes):
-        return self.folder and self.folder / f"refined-{self._key(nodes).replace(': ', '-').replace(', ', '-').replace(' ', '_')}.pt"
+        name = self._key(nodes).replace(": ", "-").replace(", ", "-").replace(" ", "_")
+        return self.folder and self.folder / f"refined-{name}.pt"
 
 
 def _replace(path, write):

@@ -119,7 +119,10 @@ def solve_finely(probe, count, branches):
 
 
 def substeps(start, end, count, dtype):
-    """``count + 1`` sigmas from ``start`` to ``end``, evenly spaced in sigma^(1/7), that ``dtype`` has; one step where it ends at 0."""
+    """``count + 1`` sigmas from ``start`` to ``end``, evenly spaced in sigma^(1/7), as ``dtype`` has them.
+
+    One step where it ends at 0.
+    """
     first, last = start ** (1 / RHO), end ** (1 / RHO)
     inner = [(first + (last - first) * i / count) ** RHO for i in range(1, count)] if end else []
     return [float(torch.tensor(sigma, dtype=torch.float64).to(dtype)) for sigma in (start, *inner, end)]

@@ -98,7 +98,7 @@ def promising(replay, start, seed, keep):
 
 
 def grown(plan, calls, count, guess, keep):
-    """The ``keep`` best plans of ``calls`` nodes, by ``guess``, that hold all of the shorter ``plan``: what served it serves them."""
+    """The ``keep`` best plans of ``calls`` nodes, by ``guess``, that hold the shorter ``plan``: what served it serves them."""
     while calls - len(plan) > 2:
         plan = min((_with(plan, (node,)) for node in range(count) if node not in plan), key=guess)
     free = [node for node in range(count) if node not in plan]
@@ -112,7 +112,7 @@ def _with(plan, nodes):
 def neighbours(tried, count, walks, guess, seed):
     """Plans to try next, until ``tried`` (plan -> dB, filled in by the caller) holds ``walks`` of them or nothing is left.
 
-    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or any, by turns of a coin.
+    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or any, as a coin falls.
     """
     rng = random.Random(seed)
     while len(tried) < walks:
