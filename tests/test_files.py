@@ -63,23 +63,30 @@ def test_aliases_of_aliases_are_refused_in_a_second(entry, tmp_path):
     refused(path)
 
 
-def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path):
-    """At every end of a line, and at every 37th byte. The last ones first: there a file is nearly whole."""
-    whole, path = SHIPPED.read_bytes(), tmp_path / "cut.yaml"
-    ends = {i + shift for i, byte in enumerate(whole) if byte == ord("\n") for shift in (0, 1)}
-    cuts = sorted((ends | set(range(0, len(whole), 37))) - {len(whole), len(whole) - 1}, reverse=True)
-    taken = []
-    with within(20):
-        for cut in cuts:
-            path.write_bytes(whole[:cut])
-            try:
-                Calibration.load(path)
-            except ValueError:
-                continue
-            taken.append(cut)
-            if len(taken) == 3:
-                break
-    assert not taken
+def cuts(whole, line, every):
+    """Where to cut: around every ``line``-th end of a line, and at every so many bytes."""
+    ends = [i for i, byte in enumerate(whole) if byte == ord("\n")][::line]
+    return {i + shift for i in ends for shift in (0, 1)} | set(range(0, len(whole), every))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["as shipped", "of two budgets"])
+def test_a_file_that_is_cut_off_anywhere_is_refused(which, tmp_path):
+    """A short file cut in hundreds of places; the shipped one in some, and wherever a budget ends, and near its end."""
+    path, shipped = tmp_path / "cut.yaml", Calibration.load(SHIPPED)
+    if which == "as shipped":
+        whole = SHIPPED.read_bytes()
+        heads = [whole.index(f"\n  {calls}:".encode()) for calls in shipped.budgets]
+        places = cuts(whole, 40, 40 * 37) | {head + shift for head in heads for shift in range(3)}
+        places |= set(range(len(whole) - 300, len(whole), 11))
+    else:
+        replace(shipped, budgets={calls: shipped.budgets[calls] for calls in sorted(shipped.budgets)[:2]}).save(path)
+        whole = path.read_bytes()
+        places = cuts(whole, 1, 2 * 37)
+    for cut in sorted(places - {len(whole), len(whole) - 1}, reverse=True):  # the last ones first: there a file is nearly whole
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="calibration"):
+            Calibration.load(path)
 
 
 def test_the_file_that_is_whole_is_taken():
