@@ -35,8 +35,9 @@ def parse(argv):
     args = parser.parse_intermixed_args(argv)
     overrides = [*args.overrides, *(word for word in args.seeds if "=" in str(word))]
     seeds = seed_numbers(parser, [word for word in args.seeds if "=" not in str(word)])
-    compare = args.input_path is None if args.compare is None else args.compare
-    return argparse.Namespace(**{**vars(args), "overrides": overrides, "seeds": seeds, "compare": compare})
+    own = args.input_path is None
+    settled = {"compare": own if args.compare is None else args.compare, "shrink_first": args.shrink_first or own}
+    return argparse.Namespace(**{**vars(args), "overrides": overrides, "seeds": seeds, **settled})
 
 
 def seed_numbers(parser, words):

@@ -26,6 +26,7 @@ import figures  # noqa: E402
 import sample  # noqa: E402
 import train_tiny  # noqa: E402
 from job import Job  # noqa: E402
+from work.sample import sources  # noqa: E402
 
 COMMANDS = sorted(path.stem for path in SCRIPTS.glob("*.py") if "__main__" in path.read_text())
 WITHOUT_TORCH = """
@@ -216,6 +217,16 @@ def test_a_job_cannot_be_changed():
     with pytest.raises(Exception, match="read-only"):
         job.config.engine.target = "other"
     assert vars(args) == before and job.name.startswith("heun3-taylorseer-i3o2-s1-")
+
+
+@pytest.mark.parametrize(("words", "size", "known"), [([], (100, 150), True), (["--input-path"], (6, 7), False),
+                                                      (["--shrink-first", "--input-path"], (1, 1), True)])  # fmt: skip
+def test_the_photograph_is_shrunk_and_a_picture_is_not_unless_asked(words, size, known, tmp_path):
+    Image.new("RGB", (7, 6)).save(tmp_path / "own.png")
+    args = sample.parse([*words, *([str(tmp_path / "own.png")] if words else [])])
+    engine = Job.of(args).engine()
+    ((_, small, original),) = engine.inputs(sources(args, engine), args.shrink_first)
+    assert small.shape[-2:] == size and (original is not None) == known
 
 
 def test_flags_are_overrides_of_the_config():
