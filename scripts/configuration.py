@@ -5,10 +5,10 @@ import zlib
 from math import isfinite
 
 import yaml
-from command import GUIDERS, OURS, PATHS, ROOT, flag
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from command import GUIDERS, OURS, PATHS, ROOT, flag
 from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider.engines.config import MOST_STEPS, check_shape, check_steps, load_config
 from taylorseer_guider.engines.errors import UserError, first_line
@@ -82,7 +82,8 @@ def check_flag(config, name, value):
         raise UserError(f"--scale {value}: the guider identity has none; choose --guider vanilla or taylorseer")
     if name in ("interval", "calls", "max_order") and guider.target != OURS:
         raise UserError(f"{flag(name)} {value}: only the guider taylorseer takes it")
-    if name in PATHS and name not in (engine.get("params") or {}).keys():  # `in` alone would miss those that are ???
+    known = list(engine.get("params") or {})  # `in` alone would miss those that are ???
+    if name in PATHS and name not in known:
         raise UserError(f"{flag(name)} {value}: {engine.target} takes none; leave it out")
 
 

@@ -49,6 +49,7 @@ def measure(run, full, engine, small, original):
 
 def sheet_panels(run, full, engine, small, original, figures):
     """The contact sheet's panels: what went in, what came out, and how they differ."""
+
     def seen(name, key):
         values = figures.get("to_original", {}).get(key)
         return f"{name}\n{shown(values)} to the original" if values else name

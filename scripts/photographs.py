@@ -13,10 +13,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from command import Parser, exit_code
-from pictures import write_picture
 from PIL import Image
 from tqdm import tqdm
+
+from command import Parser, exit_code
+from pictures import write_picture
 
 WHEELS = {
     "scipy==1.9.3": ("face.dat",),

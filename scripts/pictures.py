@@ -1,6 +1,5 @@
 """Files written without leaving halves, and the contact sheet."""
 
-import os
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +15,7 @@ def replacing(path):
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

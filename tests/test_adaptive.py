@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import GaussianMixture, sample
 
+from problems import GaussianMixture, sample
 from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider.forecast import newton_weights, weighted_sum
 from taylorseer_guider.interpolate import Errors, rms

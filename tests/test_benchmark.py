@@ -1,16 +1,12 @@
 """scripts/benchmark.py: other people's methods converge, cost what they say, and the tables and plots are written."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-import benchmark  # noqa: E402
-from bench import compare, fitted, forecasts, measure, methods, solvers, workloads  # noqa: E402
+import benchmark
+from bench import compare, fitted, forecasts, measure, methods, solvers, workloads
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array")  # NumPy's, about the schedulers of diffusers
 
@@ -46,7 +42,7 @@ def foretold(workload, plan, forecaster):
 
 
 def test_what_needs_no_package_is_always_there():
-    assert OWN <= SOLVERS.keys()
+    assert SOLVERS.keys() >= OWN
     assert "reuse" in FORECASTS and any(name.startswith("TaylorSeer 2") for name in FORECASTS)
 
 
@@ -161,6 +157,7 @@ def test_budcache_finds_a_plan_no_worse_than_the_even_one(recording):
     assert len(plan) == 6 and plan[0] == 0 and found <= even
 
 
+@pytest.mark.slow
 def test_rows_hold_the_calls_that_were_made(mixture, recording, tmp_path):
     todo, _ = methods.methods([5], methods.Fit(None, {5: (0, 3, 6, 11, 15)}, recording))
     rows, pictures = measure.measure(mixture, todo, keep=(5,))
@@ -181,6 +178,7 @@ def run(*arguments):
     return benchmark.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_benchmark_writes_tables_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
     monkeypatch.setitem(measure.EXACT_STEPS, "mixture", 30)
@@ -204,6 +202,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
     assert "no.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_options_are_ranked(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(measure.EXACT_STEPS, "embedded", 30)
     few = [method for method in compare.option_methods(budgets=(5,)) if "v        order 1" in method.label]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, sampler
 
+from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import Calibration, TaylorSeerGuider, calibrate
 from taylorseer_guider.calibration.host import copied
 from taylorseer_guider.standalone.sampling import EulerEDMSampler
@@ -41,7 +41,8 @@ def euler_file(problem, tmp_path_factory):
     return str(path)
 
 
-@pytest.mark.parametrize("calls, margin", [(5, 6), (8, 10)])
+@pytest.mark.parametrize(("calls", "margin"), [(5, 6), (8, 10)])
+@pytest.mark.slow
 def test_calibrated_wins_by_a_wide_margin_on_held_out_draws(fitted, problem, held_out, calls, margin):
     name, calibration, path = fitted
     inputs, exact = held_out
@@ -97,6 +98,7 @@ def test_nothing_of_the_callers_changes(problem):
         assert all(torch.equal(run[side]["vector"], old[side]["vector"]) for side in ("cond", "uc"))
 
 
+@pytest.mark.slow
 def test_recordings_on_disk_give_the_same_calibration_and_an_interrupted_one_goes_on(problem, tmp_path):
     class Interrupted(Exception):
         pass
@@ -121,6 +123,7 @@ def test_recordings_on_disk_give_the_same_calibration_and_an_interrupted_one_goe
         calibrate(sampler("EulerEDMSampler", scale=1.5), problem, given, folder=tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_means_of_blocks_are_weighed_on_images(tmp_path):
     images = GaussianMixture((3, 8, 8), components=4, dtype=torch.float32)
     calibration = calibrate(sampler("HeunEDMSampler", scale=1), images, runs(images, 2, 6), calls=6, low=True, **QUICK)
@@ -131,6 +134,7 @@ def test_means_of_blocks_are_weighed_on_images(tmp_path):
     assert built.guider.report.calls == 6 and out.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_half_precision_host_is_fitted_as_near_as_rounding_allows(tmp_path):
     wide, half = GaussianMixture((4,)), GaussianMixture((4,), dtype=torch.bfloat16)
     calibration = calibrate(sampler("EulerEDMSampler", scale=1), half, runs(half), calls=8, **QUICK)
@@ -144,7 +148,7 @@ def test_a_half_precision_host_is_fitted_as_near_as_rounding_allows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, shown",
+    ("change", "shown"),
     [
         ({"num_steps": 12}, r"schedule is 13 sigmas.*fitted for 21 sigmas"),
         ({"name": "HeunEDMSampler"}, "sampler is HeunEDMSampler here, it was fitted for EulerEDMSampler"),

@@ -49,7 +49,7 @@ ROW = ("budgets", 2, "rows", 0)
 
 
 @pytest.mark.parametrize(
-    "path, value, told",
+    ("path", "value", "told"),
     [
         (("format",), "taylorseer_guider calibration 2", "this version reads"),
         (("format",), None, "no entry 'format'"),
@@ -83,6 +83,7 @@ def test_a_malformed_file_gets_one_clear_line(tmp_path, path, value, told):
     assert "c.yaml" in str(raised.value) and len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
     longer = replace(example(), budgets={**example().budgets, 3: Budget((0, 1, 2), 50.0, THREE)})
     text = longer.to_yaml()
@@ -110,7 +111,7 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path):
     ]
     for text in hostile:
         (tmp_path / "c.yaml").write_text(text)
-        with pytest.raises(ValueError) as raised:
+        with pytest.raises(ValueError, match="not a whole calibration file") as raised:
             Calibration.load(tmp_path / "c.yaml")
         assert len(str(raised.value).splitlines()) == 1
     assert not trap.exists()

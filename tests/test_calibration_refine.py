@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from problems import EXACT, GaussianMixture, decibels, runs, sample, sampler
 
+from problems import EXACT, GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import calibrate
 from taylorseer_guider.calibration import refine
 from taylorseer_guider.calibration.host import Probe
@@ -48,6 +48,7 @@ def test_the_gradient_is_that_of_the_runs_that_fit_walks(name, kept, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
+@pytest.mark.slow
 def test_refined_runs_end_nearer_on_held_out_draws(name, mixture, tmp_path):
     inputs = mixture.inputs(400, seed=99)
     exact, _ = sample("HeunEDMSampler", mixture, inputs=inputs, num_steps=150, scale=SCALE, **EXACT)
@@ -61,6 +62,7 @@ def test_refined_runs_end_nearer_on_held_out_draws(name, mixture, tmp_path):
     assert all(after > before + 2 for before, after in zip(*reached.values(), strict=True))
 
 
+@pytest.mark.slow
 def test_an_interrupted_refinement_goes_on(mixture, tmp_path):
     class Interrupted(Exception):
         pass

@@ -120,6 +120,7 @@ def test_an_output_that_is_not_finite_is_named_at_the_latest_two_visits_later(na
 
 @pytest.mark.parametrize("denoiser", ["opaque", "traced"])
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.slow
 def test_a_compiled_denoise_gives_the_same_with_as_many_calls(name, denoiser):
     def counted(*visit):
         counts.append(visit[1])

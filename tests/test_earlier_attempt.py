@@ -1,8 +1,8 @@
 """One regression test for each fault of an earlier attempt at this guider."""
 
 import torch
-from problems import VANILLA, GaussianMixture, sample, sampler
 
+from problems import VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider.run import Run
 from taylorseer_guider.schedule import plan

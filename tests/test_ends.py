@@ -70,6 +70,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.slow
 def test_nothing_of_a_run_is_left_once_it_has_ended(name, end):
     built, inputs = sampler(name, scale=0, interval=3, max_order=2), GaussianMixture((3, 5, 7)).inputs()
     before = alive((2, 3, 5, 7))

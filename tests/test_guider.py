@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, answered, begun, sample, sampler
 
+from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, answered, begun, sample, sampler
 from taylorseer_guider import TaylorSeerGuider, loops
 from taylorseer_guider.run import Run
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
@@ -228,7 +228,8 @@ def test_half_types_stay_half_and_near_the_float32_run(dtype):
 def test_history_kept_in_a_half_type_takes_half_the_room():
     problem = GaussianMixture(dtype=torch.float32)
     peaks = [
-        sample("EulerEDMSampler", problem, max_order=2, history_dtype=dtype)[1].guider.report.peak_bytes for dtype in (None, "bfloat16")
+        sample("EulerEDMSampler", problem, max_order=2, history_dtype=dtype)[1].guider.report.peak_bytes
+        for dtype in (None, "bfloat16")
     ]
     assert peaks[0] == 2 * peaks[1] == 3 * 2 * 48 * 4
 

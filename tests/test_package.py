@@ -99,12 +99,14 @@ def installed(wheel, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_plugin_imports_torch_and_omegaconf_alone(installed, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(installed)!r})\n{ONLY_CORE}\nprint(taylorseer_guider.__file__)"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert shown.stdout.strip().startswith(str(installed))
 
 
+@pytest.mark.slow
 def test_a_config_of_the_wheel_is_built_and_sampled_from_another_folder(installed, tmp_path):
     code = SAMPLED_ELSEWHERE.format(others=modules_of_no_demo(), installed=str(installed))
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

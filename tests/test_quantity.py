@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from problems import EXACT, SAMPLERS, GaussianMixture, answered, begun, sample, sampler
 
+from problems import EXACT, SAMPLERS, GaussianMixture, answered, begun, sample, sampler
 from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider.hosts import stepping
 from taylorseer_guider.standalone.config import append_dims

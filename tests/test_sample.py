@@ -10,14 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+import pictures
+import sample
+from taylorseer_guider.engines.pictures import read_picture
 from taylorseer_guider.tiny.photographs import photograph
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-import pictures  # noqa: E402
-import sample  # noqa: E402
-
-from taylorseer_guider.engines.pictures import read_picture  # noqa: E402
 
 
 @pytest.fixture
@@ -31,6 +29,7 @@ def run(*arguments):
     return sample.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, SCRIPTS / "sample.py", "--input-path", cat, "--shrink-first", "--compare"]
@@ -54,6 +53,7 @@ def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tm
     assert "skipped" in again.stdout and (out / f"{stem}.png").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_merged_config_runs_again_to_the_same_picture(cat, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     key = "sampler_config.params.guider_config.params.coordinate=log_sigma"
@@ -65,6 +65,7 @@ def test_the_merged_config_runs_again_to_the_same_picture(cat, tmp_path):
     assert one.shape == (132, 168, 3) and np.array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_interval_1_with_computed_repeats_is_the_identity_guiders_picture(cat, tmp_path):
     exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
     small = ["--input-path", cat, "--num-steps", 3, "--out-dir", tmp_path / "out"]
@@ -91,11 +92,12 @@ def test_a_folder_and_several_seeds(cat, tmp_path):
     assert len(report) == 4 and all("to_full_run" not in figures for figures in report.values())
 
 
+@pytest.mark.slow
 def test_the_calibrated_config_of_the_demo_makes_as_many_calls_as_it_says(cat, tmp_path):
     config = SCRIPTS.parent / "configs" / "tiny_calibrated.yaml"
     small = ["--input-path", cat, "--shrink-first", "--compare", "--out-dir", tmp_path, "--seeds", 3]
     assert run(*small, "--config", config) == 0
-    (name, figures), = json.loads((tmp_path / "report.json").read_text()).items()
+    ((name, figures),) = json.loads((tmp_path / "report.json").read_text()).items()
     assert "calibrated8" in name and figures["calls"] == 8 and figures["full_calls"] == 39
     assert figures["to_full_run"]["psnr"] > 40
     merged = next(tmp_path.glob("*.yaml"))
@@ -116,9 +118,12 @@ def test_a_config_that_is_not_yaml_is_one_line(tmp_path, capsys):
     assert "not YAML that can be read" in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_runs_that_are_the_same_are_called_identical(cat, tmp_path, capsys):
     exact = "sampler_config.params.guider_config.params.repeat_visits=compute"
-    assert run("--input-path", cat, "--compare", "--num-steps", 2, "--scale", 0, "--interval", 1, "--out-dir", tmp_path, exact) == 0
+    assert (
+        run("--input-path", cat, "--compare", "--num-steps", 2, "--scale", 0, "--interval", 1, "--out-dir", tmp_path, exact) == 0
+    )
     (figures,) = json.loads((tmp_path / "report.json").read_text()).values()
     assert figures["to_full_run"] == {"psnr": None, "ssim": 1.0}
     assert "identical" in capsys.readouterr().out

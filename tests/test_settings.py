@@ -6,8 +6,8 @@ from dataclasses import fields
 import pytest
 import torch
 from omegaconf import OmegaConf
-from problems import VANILLA
 
+from problems import VANILLA
 from taylorseer_guider import TaylorSeerGuider, settings
 from taylorseer_guider.settings import GROUPS, Settings
 from taylorseer_guider.standalone.config import instantiate_from_config
@@ -82,7 +82,9 @@ def test_every_option_is_in_the_docstring_and_the_signature():
         assert all(option.name in TaylorSeerGuider.__doc__ for option in fields(group))
 
 
-@pytest.mark.parametrize(("name", "value"), [("activate", [0, 4]), ("warmup", 3), ("quantity", "eps"), ("history_dtype", "bfloat16")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("activate", [0, 4]), ("warmup", 3), ("quantity", "eps"), ("history_dtype", "bfloat16")]
+)
 def test_flat_names_of_grouped_options_still_work_and_say_once_where_they_have_gone(name, value, caplog):
     settings._say_moved.cache_clear()
     group, inside = settings.MOVED[name]

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 import torch
-from problems import IDENTITY, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 
+from problems import IDENTITY, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider import TaylorSeerGuider, shim
 from taylorseer_guider.standalone import sampling
 

@@ -63,6 +63,7 @@ def hasty():
 
 
 @pytest.mark.parametrize("shared", SHARED)
+@pytest.mark.slow
 def test_200_runs_in_8_threads_are_those_alone_bit_for_bit(shared, hasty):
     names = [SAMPLERS[n % 3] if shared == "guider" else "HeunEDMSampler" for n in range(200)]
     jobs = [Job(n, name, width=4 + n % 2, steps=5 + n % 3) for n, name in enumerate(names)]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from problems import IDENTITY, sampler
 
+from problems import IDENTITY, sampler
 from taylorseer_guider import tiny
 from taylorseer_guider.tiny.network import TinyDiT
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph

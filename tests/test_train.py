@@ -2,22 +2,19 @@
 
 import bz2
 import io
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import photographs
+import train_tiny
 from taylorseer_guider import tiny
 from taylorseer_guider.tiny.photographs import TRAINING, photograph
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 train = pytest.importorskip("work.train", reason="needs the extra `train`")
-import photographs  # noqa: E402
-import train_tiny  # noqa: E402
 
 
 def arguments(run_dir, *more):
@@ -38,6 +35,7 @@ def trained(run_dir, stop_at):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
     whole = trained(tmp_path / "whole", 4)
     half = trained(tmp_path / "stopped", 2)
@@ -52,6 +50,7 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_exported_weights_load_and_start_another_run(tmp_path):
     checkpoint = trained(tmp_path / "run", 2)
     weights = tmp_path / "weights.safetensors"
@@ -92,6 +91,7 @@ def test_crispness_favours_the_photograph_that_has_lost_less_detail():
     assert share_of_soft(2.0) < share_of_soft(1.0) < 0.4
 
 
+@pytest.mark.slow
 def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys):
     raccoon = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
     page = io.BytesIO()

@@ -102,6 +102,7 @@ def test_a_group_that_holds_something_else_is_one_clear_line(group, value):
     one_line(raised)
 
 
+@pytest.mark.slow
 def test_each_flat_name_says_once_in_a_process_where_it_has_gone():
     code = """
 import logging

@@ -5,8 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from pictures import write_text
 
+from pictures import write_text
 from taylorseer_guider import Calibration
 
 from . import SHOWN

@@ -5,9 +5,10 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from figures import psnr, sharpness
 from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
+
+from figures import psnr, sharpness
 
 from .methods import CALIBRATED, DEFAULT, DENOISED, EPS, OURS, Method, evenly, host, reference, sampler_of
 from .workloads import FULL_CALLS, NODES
@@ -111,7 +112,11 @@ def forecast_cost(calibration, shape, repeats=5):
     it is large.
     """
     even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
-    options = {"denoised, order 1": ({**even, **DENOISED}, 2), "default, order 1": (even, 3), "eps, order 2": ({**even, **EPS}, 4)}
+    options = {
+        "denoised, order 1": ({**even, **DENOISED}, 2),
+        "default, order 1": (even, 3),
+        "eps, order 2": ({**even, **EPS}, 4),
+    }
     if calibration is not None:
         options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)
     for label, (chosen, read) in options.items():

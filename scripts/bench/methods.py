@@ -90,7 +90,8 @@ def methods(budgets, fit):
     foretold, none_either = forecasts.available()
     made = [method for budget in budgets for method in _ours(budget, fit)]
     for tolerance in TOLERANCES:
-        made.append(Method("TaylorSeerGuider, adaptive", OURS, None, partial(host, options={"plan": {"tolerance": tolerance}}), tolerance))
+        adaptive = partial(host, options={"plan": {"tolerance": tolerance}})
+        made += [Method("TaylorSeerGuider, adaptive", OURS, None, adaptive, tolerance)]
     for budget in budgets:
         for name, solve in steps.items():
             count = (budget + 1) // 2 if name == "Heun" else budget

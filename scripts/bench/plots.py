@@ -4,9 +4,9 @@ from io import BytesIO
 from itertools import cycle
 
 import numpy as np
-from pictures import contact_sheet, replacing, write_picture
 from PIL import Image
 
+from pictures import contact_sheet, replacing, write_picture
 from taylorseer_guider import tiny
 
 from .methods import OURS
@@ -14,9 +14,13 @@ from .tables import best, mean
 from .workloads import FULL_CALLS
 
 OUR_COLOURS = {
-    "": "tab:blue", ", even nodes": "navy", ", denoised": "deepskyblue", ", eps 2, later": "tab:purple", ", adaptive": "tab:green",
+    "": "tab:blue",
+    ", even nodes": "navy",
+    ", denoised": "deepskyblue",
+    ", eps 2, later": "tab:purple",
+    ", adaptive": "tab:green",
     ", calibrated": "tab:red",
-}  # fmt: skip
+}
 COLOURS = 128
 STYLES = {"fewer steps": "-", "our nodes": "--", "forecasts": "-.", "forecasts, our plan": ":"}
 

@@ -54,16 +54,19 @@ def budget_table(rows, workload, size, scale):
     head = f"{workload}, {size} px, scale {scale:g}: dB to the exact solution by denoiser calls"
     lines = [f"{head} (full run, {FULL_CALLS} calls: {cell(full, width=0)})"]
     lines.append(f"{'':<{WIDE}}" + "".join(f"{budget:>7}" for budget in budgets))
-    for family, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row["budget"]):
+    for _, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row["budget"]):
         lines.append(f"{label:<{WIDE}}" + "".join(cell(mean(at(rows, label, budget))) for budget in budgets))
     pairs = [(best(rows, budget, True), best(rows, budget, False)) for budget in budgets]
     margins = [ours[0] - other[0] if ours and other else None for ours, other in pairs]
     lines.append(f"{'ours - best of the others':<{WIDE}}" + "".join(cell(margin) for margin in margins))
-    lines.append("best of the others: " + ", ".join(f"{b}: {other[1]}" for b, (_, other) in zip(budgets, pairs) if other))
+    lines.append(
+        "best of the others: " + ", ".join(f"{b}: {other[1]}" for b, (_, other) in zip(budgets, pairs, strict=True) if other)
+    )
     free = [row for row in rows if row["budget"] is None and row["label"] != "full run"]
-    for label in dict.fromkeys(row["label"] for row in free):
-        lines.append(f"{label:<{WIDE}}" + ", ".join(sweep([row for row in free if row["label"] == label])))
-    return "\n".join(lines)
+    swept = {
+        label: sweep([row for row in free if row["label"] == label]) for label in dict.fromkeys(row["label"] for row in free)
+    }
+    return "\n".join([*lines, *(f"{label:<{WIDE}}" + ", ".join(found) for label, found in swept.items())])
 
 
 def sweep(rows):

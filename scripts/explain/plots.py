@@ -2,9 +2,9 @@
 
 from io import BytesIO
 
-from pictures import replacing
 from PIL import Image
 
+from pictures import replacing
 from taylorseer_guider.forecast import COORDINATES
 
 from .slopes import LARGE, SMALL

@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from figures import psnr
-from job import Job, rehearse
 from tqdm import tqdm
 
+from figures import psnr
+from job import Job, rehearse
 from taylorseer_guider import Calibration, calibrate, tiny
 from taylorseer_guider.engines.errors import UserError, explained
 from taylorseer_guider.engines.pictures import find_pictures, read_picture

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from figures import measure, sheet_panels, summary
-from job import Job, rehearse
 from omegaconf import OmegaConf
-from pictures import contact_sheet, write_picture, write_text
 from tqdm import tqdm
 
+from figures import measure, sheet_panels, summary
+from job import Job, rehearse
+from pictures import contact_sheet, write_picture, write_text
 from taylorseer_guider import TaylorSeerGuider, tiny
 from taylorseer_guider.engines.errors import UserError, explained
 from taylorseer_guider.engines.pictures import find_pictures, read_picture

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from figures import sharpness
-from pictures import replacing
 from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
+from figures import sharpness
+from pictures import replacing
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser

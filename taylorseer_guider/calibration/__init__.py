@@ -1,11 +1,11 @@
 """The laboratory: plans and weights solved from a few runs of the user's own model. Loaded when `calibrate` is called.
 
-    host       the host's denoise at any x and sigma
-    ode        Euler's and Heun's methods as data, and the fine solution that is aimed at
-    squares    ridge least squares
-    walk       one walk over the host's schedule, solving the weights of each visit on the way
-    plans      which nodes deserve a call
-    refine     all weights of a run moved along the gradient of its end
-    journal    what a person sees meanwhile, and what an interrupted calibration goes on from
-    fit        all of it, in order
+host       the host's denoise at any x and sigma
+ode        Euler's and Heun's methods as data, and the fine solution that is aimed at
+squares    ridge least squares
+walk       one walk over the host's schedule, solving the weights of each visit on the way
+plans      which nodes deserve a call
+refine     all weights of a run moved along the gradient of its end
+journal    what a person sees meanwhile, and what an interrupted calibration goes on from
+fit        all of it, in order
 """

@@ -21,10 +21,7 @@ from .errors import UserError, first_line
 logger = logging.getLogger(__name__)
 TYPES = ("full", "ar", "ar2")
 CHECKPOINT = "compare engine.params.flags with the flags that this checkpoint was trained with"
-ENCODER = (
-    "set modules.image_encoder_config.params.version to a local file of open_clip's ViT-L-14 "
-    "datacomp_xl_s13b_b90k weights"
-)
+ENCODER = "set modules.image_encoder_config.params.version to a local file of open_clip's ViT-L-14 datacomp_xl_s13b_b90k weights"
 
 
 class InfDitEngine(Enlarger):
