@@ -11,6 +11,7 @@ import sys
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 import torch
 
@@ -156,7 +157,10 @@ class Steps:
 def claimed(steps, guider, sampler, count):
     """``steps`` as those of the newest run of ``sampler`` that has none yet, if there is one; ``count`` sigmas where possible."""
     free = [run for run in open_runs(guider) if run.sampler is sampler and not run.claimed]
-    fitting = [run for run in free if len(run.schedule.keys) == count] or free
+    fitting = [run for run in free if len(run.schedule.keys) == count]
+    for run in free[-1:] if not fitting else []:  # whoever drives it has cut the schedule: its steps are not the run's
+        run.stepping = replace(run.stepping, visits=None)
+        fitting.append(run)
     return Steps(steps, fitting[-1]) if fitting else steps
 
 

@@ -22,6 +22,8 @@ taylorseer_guider.TaylorSeerGuider(scale=3.0)
 extra = {name.partition(".")[0] for name in set(sys.modules) - known} - set(sys.stdlib_module_names) - {"taylorseer_guider"}
 extra = {name for name in extra if not name.startswith("_")}
 assert not extra - {"torch", "omegaconf"}, extra
+rooms = {name.split(".")[1] for name in sys.modules if name.startswith("taylorseer_guider.")}
+assert not rooms & {"calibration", "engines", "tiny"}, rooms
 """
 
 SAMPLED_ELSEWHERE = """
