@@ -1,8 +1,8 @@
 """Cheaper sampling for sgm-family diffusion code: a guider that forecasts instead of calling the denoiser."""
 
-from .calibrated import calibrate
 from .calibration_file import Calibration
 from .guider import TaylorSeerGuider
+from .laboratory import calibrate
 from .report import Report, Visit
 
 __version__ = "0.2.0"

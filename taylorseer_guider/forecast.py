@@ -8,6 +8,7 @@ so the mathematics below works on a handful of float64 scalars and the tensors a
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -110,6 +111,17 @@ def _add_up(place, weights, tensors, band):
         total.add_(tensor, alpha=weight)
     if not in_place:
         place.copy_(total)
+
+
+class Weights(NamedTuple):
+    """A weighted sum to be made: ``sum_j weight_j * tensor_j``."""
+
+    x: float  # of the x of the visit
+    outputs: tuple[float, ...]  # of the branches of held outputs, newest output first; trailing zeros may be left out
+    means: tuple[float, ...]  # of the 4x4 block means of the same tensors, x first; () where none are weighed
+    order: int  # outputs that it is made from, less one
+    size: float  # sum of |weights| of the outputs: how much errors of theirs are amplified
+    error: float | None = None  # to expect, where that is known
 
 
 def weigh(weights, x, outputs, means, dtype):

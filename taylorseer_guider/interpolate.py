@@ -6,8 +6,8 @@ from functools import cached_property, partial
 
 import torch
 
-from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, distinct, weighted_sum
-from .policy import Keep, Weights
+from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, Weights, distinct, weighted_sum
+from .policy import Keep
 from .report import CALL, FORECAST
 from .schedule import plan
 from .settings import AUTO, Settings

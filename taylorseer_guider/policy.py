@@ -1,26 +1,14 @@
 """The contract between a run and whoever answers its visits: what is decided, what is held, what is weighed."""
 
-import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 
+from .forecast import Weights
+from .history import History
 from .report import CALL, Visit
-from .schedule import NEAR
-
-
-class Weights(NamedTuple):
-    """A weighted sum to be made: ``sum_j weight_j * tensor_j``."""
-
-    x: float  # of the x of the visit
-    outputs: tuple[float, ...]  # of the branches of held outputs, newest output first; trailing zeros may be left out
-    means: tuple[float, ...]  # of the 4x4 block means of the same tensors, x first; () where none are weighed
-    order: int  # outputs that it is made from, less one
-    size: float  # sum of |weights| of the outputs: how much errors of theirs are amplified
-    error: float | None = None  # to expect, where that is known
 
 
 @dataclass(frozen=True)
@@ -44,58 +32,6 @@ class Keep:
     dtype: torch.dtype | None = None
     device: torch.device | None = None
     compare: Callable | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Held:
-    """One output of the denoiser, or what stands for it: copies that nobody else holds or writes."""
-
-    sigma: float
-    step: int | None
-    node: int | None
-    branches: tuple[torch.Tensor, ...]  # (B, ...) each
-    means: tuple[torch.Tensor, ...] = ()
-    compared: Any = None  # what ``Keep.compare`` told
-
-
-class History:
-    """The newest outputs, newest first."""
-
-    def __init__(self, count):
-        self._held = deque(maxlen=count)
-
-    def __iter__(self):
-        return iter(self._held)
-
-    def __len__(self):
-        return len(self._held)
-
-    def __getitem__(self, index):
-        return self._held[index]
-
-    def at(self, sigma):
-        """What is held of ``sigma``, or None."""
-        return next((held for held in self._held if math.isclose(held.sigma, sigma, rel_tol=NEAR)), None)
-
-    def without(self, node):
-        """The same without what is held of ``node``: a newer output at it takes its place."""
-        other = History(self._held.maxlen)
-        other._held.extend(held for held in self._held if held.node != node)
-        return other
-
-    def put(self, held):
-        self._held.appendleft(held)
-
-    def clear(self):
-        self._held.clear()
-
-    @property
-    def branches(self):
-        return [branch for held in self._held for branch in held.branches]
-
-    @property
-    def means(self):
-        return [mean for held in self._held for mean in held.means]
 
 
 class Policy(Protocol):

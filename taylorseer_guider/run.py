@@ -12,8 +12,7 @@ from time import perf_counter
 import torch
 
 from .finite import LATE, Finite
-from .forecast import QUANTITIES, block_means, weigh, weighted_sum
-from .policy import Held, History
+from .history import History
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import NEAR
 from .trust import REASONS, STICKY, reason_to_call, transformed
@@ -69,7 +68,6 @@ class Run:
         self.said = set()  # what the log has of it
         self._finite = Finite()
         self._like = None  # shape, dtype and device of the x that history was made from
-        self._out = None  # dtype and device of the inner guider's output
         self._scale = getattr(guider, "scale", None)
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
@@ -204,14 +202,7 @@ class Run:
         """Take the ``branches`` of a call's output into history."""
         for branch in branches:
             self._finite.note(branch, visit, OUTPUT)
-        if visit.node is not None:
-            self.history = self.history.without(visit.node)
-        keep = self._keep_for(x, branches[0])
-        values = tuple(self._kept(visit.sigma, x, branch, keep) for branch in branches)
-        compared = keep.compare and keep.compare(visit.sigma, values[0], branches[0], self.history)
-        means = tuple(map(block_means, values)) if keep.means else ()
-        self.history.put(Held(visit.sigma, visit.step, visit.node, values, means, compared))
-        self._out = branches[0].dtype, branches[0].device
+        self.history.take(visit, x, branches, self._keep_for(x, branches[0]), self.schedule)
         self.report.hold([*self.history.branches, *self.history.means])
 
     def _keep_for(self, x, output):
@@ -224,20 +215,10 @@ class Run:
             self.policy = self.policy.forecasting("denoised")
         return self.policy.keep
 
-    def _kept(self, sigma, x, output, keep):
-        dtype = keep.dtype or output.dtype
-        if mix := QUANTITIES[keep.quantity]:
-            skip, out = mix(sigma)
-            value = weighted_sum([skip * self.schedule.unscale(sigma) / out, -1 / out], [x, output], dtype)
-        else:
-            value = output.detach().to(dtype, copy=True)
-        return value.to(keep.device or value.device)
-
     def _weighted(self, visit, x, weights):
-        """The weighted sum as a new tensor of the inner guider's dtype and device."""
+        """The weighted sum that answers ``visit``."""
         visit.order, visit.weight_sum, visit.error = weights.order, weights.size, weights.error
-        (dtype, device), held = self._out, self.history[0].branches[0]
-        answer = weigh(weights, x.to(held.device), self.history.branches, self.history.means, dtype).to(device)
+        answer = self.history.weighted(weights, x)
         if self.policy.keep.fitted:
             self._finite.note(answer, visit, ANSWER)
         return answer

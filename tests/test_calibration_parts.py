@@ -10,8 +10,7 @@ from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference, Walker, calls_at, stops
 from taylorseer_guider.calibration.plans import anneal, grown, initial_plan, neighbours
 from taylorseer_guider.calibration.squares import gram, ridge, solve
-from taylorseer_guider.forecast import block_means, filled, weigh
-from taylorseer_guider.policy import Weights
+from taylorseer_guider.forecast import Weights, block_means, filled, weigh
 
 SIGMAS = (4.0, 1.0, 0.1, 0.0)
 

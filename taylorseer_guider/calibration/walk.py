@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..calibration_file import Budget, Row
-from ..forecast import block_means, filled, weigh
-from ..policy import Weights
+from ..forecast import Weights, block_means, filled, weigh
 from .ode import Walker, calls_at, stops
 from .squares import gram, solve
 

@@ -1,0 +1,83 @@
+"""What a run holds of the outputs that the denoiser gave: copies, the newest few, and the weighted sums that are made of them."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .forecast import QUANTITIES, block_means, weigh, weighted_sum
+from .schedule import NEAR
+
+
+@dataclass(frozen=True)
+class Held:
+    """One output of the denoiser, or what stands for it: copies that nobody else holds or writes."""
+
+    sigma: float
+    step: int | None
+    node: int | None
+    branches: tuple[torch.Tensor, ...]  # (B, ...) each
+    means: tuple[torch.Tensor, ...] = ()
+    compared: Any = None  # what ``Keep.compare`` told
+
+
+class History:
+    """The newest outputs, newest first."""
+
+    def __init__(self, count):
+        self._held = deque(maxlen=count)
+        self._out = None  # dtype and device of the outputs as they came
+
+    def __iter__(self):
+        return iter(self._held)
+
+    def __len__(self):
+        return len(self._held)
+
+    def __getitem__(self, index):
+        return self._held[index]
+
+    def at(self, sigma):
+        """What is held of ``sigma``, or None."""
+        return next((held for held in self._held if math.isclose(held.sigma, sigma, rel_tol=NEAR)), None)
+
+    def take(self, visit, x, branches, keep, schedule):
+        """Hold what ``keep`` (a ``policy.Keep``) says of the ``branches`` that a call at ``visit`` and its ``x`` gave."""
+        if visit.node is not None:  # a newer output of a node takes the place of the older
+            older = [held for held in self._held if held.node != visit.node]
+            self._held.clear()
+            self._held.extend(older)
+        values = tuple(_kept(visit.sigma, x, branch, keep, schedule) for branch in branches)
+        compared = keep.compare and keep.compare(visit.sigma, values[0], branches[0], self)
+        means = tuple(map(block_means, values)) if keep.means else ()
+        self._held.appendleft(Held(visit.sigma, visit.step, visit.node, values, means, compared))
+        self._out = branches[0].dtype, branches[0].device
+
+    def weighted(self, weights, x):
+        """The sum that ``weights`` (a ``Weights``) ask for, a new tensor of the outputs' dtype and device."""
+        dtype, device = self._out
+        return weigh(weights, x.to(self._held[0].branches[0].device), self.branches, self.means, dtype).to(device)
+
+    def clear(self):
+        self._held.clear()
+
+    @property
+    def branches(self):
+        return [branch for held in self._held for branch in held.branches]
+
+    @property
+    def means(self):
+        return [mean for held in self._held for mean in held.means]
+
+
+def _kept(sigma, x, output, keep, schedule):
+    """A copy of ``output``, or of the quantity that stands for it, as it is held."""
+    dtype = keep.dtype or output.dtype
+    if mix := QUANTITIES[keep.quantity]:
+        skip, out = mix(sigma)
+        value = weighted_sum([skip * schedule.unscale(sigma) / out, -1 / out], [x, output], dtype)
+    else:
+        value = output.detach().to(dtype, copy=True)
+    return value.to(keep.device or value.device)

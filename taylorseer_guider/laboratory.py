@@ -1,0 +1,38 @@
+"""The door of the laboratory, ``calibration/``, which is loaded when somebody enters it."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from .calibration_file import Calibration
+
+
+def calibrate(
+    sampler: object, denoiser: Callable, runs: Iterable[dict], calls: int | Sequence[int] = 8, *,
+    history: int = 4, low: bool = False, substeps: int = 4, walks: int = 60, refine: int = 0, peak: float = 2.0, seed: int = 0,
+    folder: str | os.PathLike | None = None, progress: bool = True,
+) -> Calibration:  # fmt: skip
+    """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
+
+    ``denoiser`` is what the sampler takes; ``runs`` are dictionaries of keyword arguments for ``sampler(denoiser, **run)``,
+    each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
+
+    calls      denoiser calls a run may make; a list shares the reference runs between several budgets
+    history    newest outputs that an answer may weigh, which is what later runs hold
+    low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
+    substeps   Heun steps of the reference in each of the host's steps
+    walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
+    refine     times that each budget's run is followed back by its gradient, to move all of its weights together
+    peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
+    folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
+    progress   show a bar
+
+    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``, and ``refine``
+    times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
+    calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
+    """
+    from .calibration.fit import calibrated
+
+    return calibrated(
+        sampler, denoiser, runs, calls, history=history, low=low, substeps=substeps, walks=walks, refine=refine, peak=peak,
+        seed=seed, folder=folder, progress=progress,
+    )  # fmt: skip
