@@ -15,6 +15,7 @@ from .hosts import HOSTS, only_host, stepping
 from .interpolate import Interpolate
 from .policy import Everything, Policy
 from .report import Report
+from .run import own
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, finite_number, regrouped
 from .standalone.config import get_obj_from_str
@@ -95,7 +96,7 @@ class TaylorSeerGuider(shim.Skipping):
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
         if asked.run is not None:
             asked.run.called_with(asked, prepared)
-        return (x.clone(), *prepared[1:]) if prepared[0] is x else prepared  # a denoiser may write into what it is given
+        return (own(x, x), *prepared[1:]) if prepared[0] is x else prepared  # a denoiser may write into what it is given
 
     @loops.eager
     def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:

@@ -244,9 +244,12 @@ class Run:
             self._finite.read(len(self.report.visits))
 
 
-def own(guided, denoised):
-    """``guided``, which the host may keep: a copy where it is the memory of the denoiser's output, which that may use again."""
-    return guided.clone() if guided is denoised else guided
+def own(tensor, other):
+    """``tensor``, which somebody keeps: a copy where it is ``other``, whose memory the denoiser may write into or use again.
+
+    But not where gradients are recorded: then nothing is written in place.
+    """
+    return tensor.clone() if tensor is other and not tensor.requires_grad else tensor
 
 
 def branches_of(denoised, x, count):
