@@ -1,10 +1,15 @@
 """Calibration end to end, on denoisers whose solution is known."""
 
+import io
+import math
+
 import pytest
 import torch
+from tqdm import tqdm
 
 from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import Calibration, TaylorSeerGuider, calibrate
+from taylorseer_guider.calibration import journal
 from taylorseer_guider.calibration.host import copied
 from taylorseer_guider.standalone.sampling import EulerEDMSampler
 
@@ -228,6 +233,60 @@ def test_what_cannot_be_calibrated_is_refused_with_the_reason(problem):
 def test_a_subclass_that_steps_as_its_base_is_calibrated(problem):
     calibration = calibrate(made(PlainEuler), problem, runs(problem, 1, 5), calls=4, **{**QUICK, "walks": 1})
     assert calibration.fitted.sampler == "EulerEDMSampler"
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_computed(problem):
+    given, before = runs(problem, 1, 5), problem.calls
+    with pytest.raises(ValueError, match="calls=21: the schedule has 20 nodes"):
+        calibrate(sampler("EulerEDMSampler"), problem, given, calls=[4, 21], **QUICK)
+    with pytest.raises(ValueError, match="not known to step"):
+        calibrate(made(EulerThatDampens), problem, given, calls=4, **QUICK)
+    assert problem.calls == before
+
+
+def test_a_sampler_that_begins_no_run_is_refused_with_the_remedy(problem):
+    class EulerEDMSampler:  # of a host that nobody knows
+        guider = TaylorSeerGuider(scale=SCALE)
+
+        def denoise(self, x, denoiser, sigma, cond, uc):
+            raise AssertionError("asked for an output")
+
+        def __call__(self, denoiser, x, cond, uc):
+            return self.denoise(x, denoiser, x[:, 0], cond, uc)
+
+    with pytest.raises(ValueError, match=r"begins no run through the shim; call taylorseer_guider.shim.attach\(sampler\)"):
+        calibrate(EulerEDMSampler(), problem, runs(problem, 1, 5), **QUICK)
+
+
+def test_an_output_that_is_not_finite_ends_a_calibration_and_names_its_sigma(problem):
+    def failing(x, sigma, cond):
+        return problem(x, sigma, cond) * (math.nan if sigma[0] < 0.01 else 1)
+
+    with pytest.raises(FloatingPointError, match="guided output at sigma 0.00[0-9]* is not finite"):
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), failing, runs(problem, 1, 5), **QUICK)
+
+
+def test_walks_and_gradients_take_their_first_output_from_the_reference(problem):
+    firsts = 0
+
+    def counted(x, sigma, cond):
+        nonlocal firsts
+        firsts += bool(sigma[0] == 40)
+        return problem(x, sigma, cond)
+
+    options = {**QUICK, "calls": [4, 5], "refine": 2}
+    calibrate(sampler("EulerEDMSampler", scale=SCALE), counted, runs(problem, 2, 20), **options)
+    assert firsts == 1 + 2 + 2  # what the output is like, the references, the checks in the sampler itself
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_the_bar_counts_the_calls_and_ends_with_all_that_it_expects(problem, refine, monkeypatch):
+    bar = tqdm(file=io.StringIO())
+    monkeypatch.setattr(journal, "_bar", lambda: bar)
+    before = problem.calls
+    options = {**QUICK, "calls": [4, 5], "refine": refine, "progress": True}
+    calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, runs(problem, 2, 20), **options)
+    assert bar.n == bar.total == problem.calls - before
 
 
 def test_a_sampler_that_asks_for_more_visits_is_refused(euler_file, problem):

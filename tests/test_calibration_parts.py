@@ -82,10 +82,11 @@ def test_an_answer_weighs_details_and_means_apart(shape):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_a_journal_gives_back_the_recordings_that_it_was_given(tmp_path, on_disk):
     journal = Journal(tmp_path / "notes" if on_disk else None, {"sampler": "Heun"}, {"history": 4})
-    given = Reference([torch.arange(3.0), torch.ones(3)], torch.eye(2)[None], torch.zeros(1, 2))
+    given = Reference([torch.arange(3.0), torch.ones(3)], [torch.ones(2)], torch.eye(2)[None], torch.zeros(1, 2))
     assert journal.reference(0) is None
     for back in (journal.keep_reference(0, given), *([journal.reference(0)] if on_disk else [])):
         assert [x.tolist() for x in back.xs] == [[0, 1, 2], [1, 1, 1]]
+        assert torch.equal(back.first[0], given.first[0])
         assert torch.equal(back.trace, given.trace) and torch.equal(back.shifts, given.shifts)
     assert journal.reference(1) is None and journal.move((0, 3)) is None
     journal.keep_move((0, 3), torch.ones(2), 5)

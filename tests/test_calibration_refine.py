@@ -24,11 +24,11 @@ def mixture():
 def problem_of(name, mixture, low):
     """What is fitted, with the end of a fine run as the reference at every node: any target does for a gradient."""
     built = sampler(name, scale=SCALE)
-    probes = [Probe(built, mixture, run, n, lambda: None) for n, run in enumerate(runs(mixture, 2, 6))]
+    probes = [Probe(built, mixture, run, n) for n, run in enumerate(runs(mixture, 2, 6))]
     references = []
-    for n in range(len(probes)):
+    for n, probe in enumerate(probes):
         end, _ = sample("HeunEDMSampler", mixture, inputs=mixture.inputs(6, seed=n), num_steps=40, scale=SCALE, **EXACT)
-        references.append(Reference([end] * len(probes[0].sigmas), None, None))
+        references.append(Reference([end] * len(probe.sigmas), probe.denoise(probe.x, probe.sigmas[0], 2), None, None))
     return Problem(probes, references, name[:-10].lower(), 2, 4, low, 2.0)
 
 
@@ -37,11 +37,11 @@ def problem_of(name, mixture, low):
 def test_the_gradient_is_that_of_the_runs_that_fit_walks(name, kept, monkeypatch):
     monkeypatch.setattr(refine, "KEPT", kept)
     problem = problem_of(name, GaussianMixture((3, 8, 8), components=4), low=True)
-    solved = fit(problem, NODES).budget
-    refinement = Refinement(problem, solved, Journal(None, {}, {}), {})
+    solved = fit(problem, NODES)
+    refinement = Refinement(problem, solved, Journal(None, {}, {}))
     move = torch.zeros_like(refinement.best).requires_grad_()
     loss = refinement._descend(move)
-    assert problem.decibels(loss.exp()[None]) == pytest.approx(solved.db, rel=1e-4)
+    assert problem.decibels(loss.exp()[None]) == pytest.approx(solved.budget.db, rel=1e-4)
     way, gradient = torch.randn(move.shape, generator=torch.Generator().manual_seed(0), dtype=move.dtype), move.grad.clone()
     ahead, behind = (refinement._descend((sign * 1e-5 * way).requires_grad_()) for sign in (1, -1))
     assert float(ahead - behind) / 2e-5 == pytest.approx(float(gradient @ way), rel=1e-3)

@@ -8,6 +8,7 @@ import torch
 from .. import loops
 from ..calibrated import Calibrated, describe
 from ..calibration_file import Calibration
+from ..hosts import stepping
 from ..shim import Skipping
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
@@ -23,28 +24,40 @@ def calibrated(sampler, denoiser, runs, calls, *, history, low, substeps, walks,
     """See ``taylorseer_guider.calibrate``."""
     runs = list(runs)
     budgets = _checked(sampler, runs, calls, history, substeps, walks, refine)
+    fitted = describe(sampler, stepping(sampler), sampler.guider, ())
     with Progress(progress) as bar:
-        probes = [Probe(sampler, denoiser, run, seed + n, bar.tick) for n, run in enumerate(runs)]
-        sigmas = _common_schedule(probes)
-        fitted = describe(sampler, probes[0].stepping, sampler.guider, sigmas)
-        problem = Problem(probes, [], probes[0].stepping.method, probes[0].branches(), history, low, peak)
-        few = _few(runs)
-        journal = Journal(folder, _job(fitted, problem, substeps), {"history": history, "low": low, "peak": peak, "runs": few})
-        searched = walks * few + FINALISTS * len(runs)
-        bar.expect(len(runs) * calls_of_reference(sigmas, substeps) + sum(budgets) * (searched + 1 + refine * len(runs)))
-        problem = replace(problem, references=_references(problem, substeps, journal, bar))
-        fits, first = {}, {}
-        for count in budgets:
+        denoiser = bar.counting(denoiser)
+        probes = [Probe(sampler, denoiser, run, seed + n) for n, run in enumerate(runs)]
+        fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
+        output, branches = probes[0].opening()
+        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak)
+        options = {"history": history, "low": low, "peak": peak, "runs": _few(runs)}
+        journal = Journal(folder, _job(fitted, problem, substeps, output), options)
+        later = [_most_calls(count, len(runs), walks, refine) for count in budgets]
+        problem = replace(problem, references=_references(problem, substeps, journal, bar, sum(later)))
+        fits = {}
+        for n, count in enumerate(budgets):
+            bar.expect(sum(later[n:]))
             shorter = [found.budget.nodes for found in fits.values()]
             fits[count] = _solve_budget(problem, count, shorter, walks, seed, journal, bar)
             if refine:
-                fits[count] = Refinement(problem, fits[count].budget, journal, first).run(refine, bar)
+                fits[count] = Refinement(problem, fits[count], journal).run(refine, bar)
         found = {count: found.budget for count, found in fits.items()}
-        calibration = Calibration(fitted, problem.branches, history, found, _about(problem, substeps, refine, seed))
+        calibration = Calibration(fitted, branches, history, found, _about(problem, substeps, refine, seed))
+        bar.expect(sum(budgets))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
             _require_landing(sampler, denoiser, runs[0], seed, calibration, count, fits[count].ends[0])
     return calibration
+
+
+def _most_calls(count, runs, walks, refine):
+    """Denoiser calls that a budget of ``count`` calls takes at most, but for those that are made again on the way back.
+
+    Walks have their first output from the reference; the check in the sampler itself has not.
+    """
+    walked = walks * _few(range(runs)) + (FINALISTS + refine + bool(refine)) * runs
+    return (count - 1) * walked + count
 
 
 def _checked(sampler, runs, calls, history, substeps, walks, refine):
@@ -67,27 +80,26 @@ def _checked(sampler, runs, calls, history, substeps, walks, refine):
     return budgets
 
 
-def _common_schedule(probes):
-    """The schedule of all runs, as floats. ValueError where they differ or do not fall."""
+def _common_schedule(probes, budgets):
+    """The schedule of all runs, as floats. ValueError where they differ, do not fall or are too short for ``budgets``."""
     sigmas = probes[0].sigmas
     if any(probe.sigmas != sigmas for probe in probes):
         raise ValueError("the runs have different schedules; calibrate each on its own")
     if len(sigmas) < 2 or not all(a > b >= 0 for a, b in zip(sigmas, sigmas[1:], strict=False)):
         raise ValueError(f"only a schedule of falling sigmas can be calibrated, not {sigmas[:3]} ... {sigmas[-2:]}")
+    if budgets[-1] >= len(sigmas):
+        raise ValueError(f"calls={budgets[-1]}: the schedule has {len(sigmas) - 1} nodes, and each is called once at most")
     return sigmas
 
 
-def _references(problem, substeps, journal, bar):
-    """The fine solution of every run, or what an interrupted calibration has of it."""
-    found = []
+def _references(problem, substeps, journal, bar, later):
+    """The fine solution of every run, or what an interrupted calibration has of it. ``later`` calls come after them."""
+    found = [journal.reference(run) for run in range(len(problem.probes))]
+    bar.expect(found.count(None) * calls_of_reference(problem.sigmas, substeps) + later)
     for run, probe in enumerate(problem.probes):
-        bar.say(f"reference {run + 1}/{len(problem.probes)}")
-        known = journal.reference(run)
-        if known is None:
-            known = journal.keep_reference(run, solve_finely(probe, substeps, problem.branches))
-        else:
-            bar.tick(calls_of_reference(problem.sigmas, substeps))
-        found.append(known)
+        bar.say(f"reference {run + 1}/{len(found)}")
+        if found[run] is None:
+            found[run] = journal.keep_reference(run, solve_finely(probe, substeps, problem.branches))
     return found
 
 
@@ -105,11 +117,8 @@ def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
     A walk of a few runs ranks plans as one of all runs does, since a row has a dozen weights and a run thousands of elements.
     """
     count = len(problem.sigmas) - 1
-    if calls > count:
-        raise ValueError(f"calls={calls}: the schedule has {count} nodes, and each is called once at most")
     bar.say(f"{calls} calls: search on recordings")
     replay, few, tried = _replay(problem), problem.first(_few(problem.probes)), journal.plans(calls)
-    bar.tick(calls * len(few.probes) * min(len(tried), walks))
 
     def walked(nodes):
         if nodes not in tried:
@@ -139,7 +148,8 @@ def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended
     with loops.following(lambda *_: policy), seeded(seed), torch.no_grad():
         ended = sampler(denoiser, **copied(run))
     rounding = 2000 * torch.finfo(ended.dtype).eps
-    distance = float((ended.double() - fit_ended.double()).norm() / fit_ended.double().norm().clamp(min=1e-12))
+    ended, fit_ended = ended.cpu(), fit_ended.double()
+    distance = float((ended.double() - fit_ended).norm() / fit_ended.norm().clamp(min=1e-12))
     if distance > min(max(rounding, 1e-3), 0.2):
         raise ValueError(
             f"{type(sampler).__name__} does not step as {calibration.fitted.sampler} does: with the weights of {calls} calls its "
@@ -147,10 +157,9 @@ def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended
         )
 
 
-def _job(fitted, problem, substeps):
-    """What recordings depend on, as plain values: starting points stand for the runs, an output for the model."""
+def _job(fitted, problem, substeps, output):
+    """What recordings depend on, as plain values: starting points stand for the runs, the first ``output`` for the model."""
     starts = [float(probe.x.double().sum()) for probe in problem.probes]
-    (output,) = problem.probes[0].denoise(problem.probes[0].x, problem.sigmas[0], 1)
     known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
     return {**vars(fitted), **known}
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import torch
 
 from .. import loops
-from ..hosts import stepping
 from ..policy import Everything
 
 
@@ -21,13 +20,13 @@ class _Started(BaseException):
 class Probe:
     """One run of ``sampler``, stopped at its start.
 
-    ``x`` (B, ...) is what the sampler hands over at the first visit, ``sigmas`` (floats) its schedule, of ``dtype``, and
-    ``stepping`` what is known of how it steps. ``run`` holds keyword arguments of the sampler's call; its tensors are copied,
-    since samplers write into them. ``tick()`` is called after every call of the denoiser.
+    ``x`` (B, ...) is what the sampler hands over at the first visit, ``sigmas`` (floats) its schedule, of ``dtype``. ``run``
+    holds keyword arguments of the sampler's call; its tensors are copied, since samplers write into them. ValueError for a
+    sampler that begins no run, or asks for no output.
     """
 
-    def __init__(self, sampler, denoiser, run, seed, tick):
-        self.sampler, self.tick, self.stepping = sampler, tick, stepping(sampler)
+    def __init__(self, sampler, denoiser, run, seed):
+        self.sampler = sampler
         self.sigmas = self.dtype = self._raw = None
 
         def recorded(*args, **kwargs):
@@ -35,6 +34,9 @@ class Probe:
             return self._raw
 
         self._bound = _first_visit(sampler, recorded, run, seed, self._policy)
+        if self.sigmas is None:
+            name = type(sampler).__name__
+            raise ValueError(f"{name} begins no run through the shim; call taylorseer_guider.shim.attach(sampler)")
         self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
 
     def _policy(self, schedule, sampler, dtype):
@@ -47,30 +49,37 @@ class Probe:
 
         Where ``x`` requires a gradient, so do they, if the host lets one through. FloatingPointError for what is not finite.
         """
+        guided, raw = self._ask(x, sigma)
+        return [branch.clone() for branch in ([guided] if branches == 1 else raw.chunk(2))]
+
+    def _ask(self, x, sigma):
+        """(the guided output, the raw one)."""
         self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
         guider = self.sampler.guider
         with loops.following(self._policy), loops.calling(self.sampler), torch.set_grad_enabled(x.requires_grad):
             loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
             guided = self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
-        self.tick()
+        raw, self._raw = self._raw, None
         if not torch.isfinite(guided).all():
             raise FloatingPointError(
                 f"the guided output at sigma {sigma} is not finite; look at the denoiser's inputs there, its dtype (float16 "
                 "overflows) and the guidance scale"
             )
-        return [branch.clone() for branch in ([guided] if branches == 1 else self._raw.chunk(2))]
+        return guided, raw
 
-    def branches(self):
-        """2 where the guided output is uncond + scale (cond - uncond) of one doubled batch, else 1. Makes one call."""
-        (guided,) = self.denoise(self.x, self.sigmas[0], 1)
-        raw, scale = self._raw, self.sampler.guider.scale
+    def opening(self):
+        """(the guided output at the run's start, how many branches it has), from one call.
+
+        2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape.
+        """
+        (guided, raw), scale = self._ask(self.x, self.sigmas[0]), self.sampler.guider.scale
         if guided.shape != self.x.shape:
             shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
-        if raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
-            return 1
+        if raw is None or raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
+            return guided, 1
         rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(scale)) * float(raw.abs().max())
-        return 2 if torch.allclose(self.guided(raw.float().chunk(2)), guided.float(), rtol=0, atol=rounding) else 1
+        return guided, 2 if torch.allclose(self.guided(raw.float().chunk(2)), guided.float(), rtol=0, atol=rounding) else 1
 
     def guided(self, branches):
         """The guided output of the ``branches`` that ``denoise`` gave, in float32 or wider where there are two."""

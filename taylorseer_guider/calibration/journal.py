@@ -15,8 +15,19 @@ class Progress:
     def __init__(self, shown):
         self._bar = _bar() if shown else None
 
+    def counting(self, denoiser):
+        """``denoiser``, whose calls move the bar."""
+
+        def counted(*args, **kwargs):
+            output = denoiser(*args, **kwargs)
+            if self._bar is not None:
+                self._bar.update()
+            return output
+
+        return counted
+
     def expect(self, calls):
-        """How many calls there will be in all."""
+        """How many calls are left. Searches end early and gradients call again, so it is said anew at every stage."""
         if self._bar is not None:
             self._bar.total = self._bar.n + calls
             self._bar.refresh()
@@ -25,17 +36,11 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description(what)
 
-    def tick(self, calls=1):
-        if self._bar is not None:
-            self._bar.update(calls)
-
     def __enter__(self):
         return self
 
-    def __exit__(self, failure, *_):
+    def __exit__(self, *_):
         if self._bar is not None:
-            if failure is None:  # what was expected and not needed is done, too
-                self._bar.total = self._bar.n
             self._bar.close()
 
 
@@ -103,14 +108,14 @@ class Journal:
 
     def reference(self, run):
         """The Reference of the run of this number, mapped into memory where it lies in the folder; None if there is none."""
-        path = self.folder and self.folder / f"reference-{run}.pt"
+        path = self.folder and self.folder / f"solution-{run}.pt"
         return Reference(**torch.load(path, weights_only=True, mmap=True)) if path and path.exists() else None
 
     def keep_reference(self, run, reference):
         """``reference``, from the folder if there is one: then its tensors take no memory."""
         if self.folder is None:
             return reference
-        _replace(self.folder / f"reference-{run}.pt", lambda draft: torch.save(vars(reference), draft))
+        _replace(self.folder / f"solution-{run}.pt", lambda draft: torch.save(vars(reference), draft))
         return self.reference(run)
 
     # Refinements: how far weights were moved, and with how many gradients.

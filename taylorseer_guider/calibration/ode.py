@@ -61,6 +61,10 @@ class Walker:
     at: torch.Tensor
     d: torch.Tensor | None = None  # dx/dsigma there, once the predictor is answered
 
+    def to(self, device):
+        """The same on ``device``."""
+        return Walker(*(tensor if tensor is None else tensor.to(device) for tensor in (self.x, self.at, self.d)))
+
     def target(self, stop, reference):
         """The output that lands on ``reference``, the x wanted at the end of the step. Computed in float32 or wider.
 
@@ -90,6 +94,7 @@ class Reference:
     """The fine solution of one run, and what plans are compared on."""
 
     xs: list  # x at every node, on the CPU
+    first: list  # the branches of the output at the run's start, which every walk of it begins with; on the CPU
     trace: torch.Tensor  # (B, m, m): Gram matrices of the x at all nodes, then the branches of the outputs at all but the last
     shifts: torch.Tensor  # (nodes, 2): <dD, dx> and <dx, dx>: dx is the error of a host's Euler step, dD what it does to D
 
@@ -105,17 +110,17 @@ def solve_finely(probe, count, branches):
     Steps in float32 at least, whatever the host's dtype, on sigmas that the host's dtype can represent.
     """
     x = probe.x.to(torch.promote_types(probe.x.dtype, torch.float32))
-    xs, traced, outputs, shifts, euler = [x.cpu()], [_traced(x)], [], [], None
+    xs, traced, outputs, shifts, first, euler = [x.cpu()], [_traced(x)], [], [], None, None
     for start, end in zip(probe.sigmas, probe.sigmas[1:], strict=False):
         at_node = probe.denoise(x, start, branches)
-        guided = probe.guided(at_node).to(x.dtype)
+        first, guided = first or [branch.cpu() for branch in at_node], probe.guided(at_node).to(x.dtype)
         shifts.append(_shift(probe, x, euler, start, at_node))
         euler = x + (x - guided) / start * (end - start)
         x = _walked(probe, x, substeps(start, end, count, probe.dtype), guided, branches)
         xs.append(x.cpu())
         traced.append(_traced(x))
         outputs += [_traced(branch) for branch in at_node]
-    return Reference(xs, gram([*traced, *outputs]), torch.tensor(shifts, dtype=torch.float64))
+    return Reference(xs, first, gram([*traced, *outputs]), torch.tensor(shifts, dtype=torch.float64))
 
 
 def substeps(start, end, count, dtype):

@@ -7,7 +7,6 @@ run, and L-BFGS (Liu and Nocedal 1989) moves the weights of all visits at once.
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -22,37 +21,21 @@ RIDGE = 1e-6  # of the mean diagonal, once every regressor has unit length
 MEMORY = 40  # moves that L-BFGS remembers
 
 
-@dataclass
-class Given:
-    """Weights that are known already, taken visit by visit in the place of ``solve``; keeps what they were weighed on."""
-
-    weights: list  # of (n,) float64, one for each visit
-    grams: list = field(default_factory=list)  # mean products of the regressors, (n, n)
-
-    def __call__(self, grams):
-        total, weights = grams.sum(0), self.weights[len(self.grams)]
-        self.grams.append(total[:-1, :-1] / len(grams))
-        return weights.tolist(), float(residual(total, weights)) / len(grams)
-
-
 class Refinement:
-    """The weights of one ``budget``, to be moved until its runs end nearer to the reference.
+    """The weights that a walk has ``found`` (a Fit), to be moved until its runs end nearer to the reference.
 
     A move is told in coordinates that are even: a unit of any of them changes x, where its visit leads to, by as much as the
-    runs miss the reference by at the end. What an interrupted calibration has reached in its ``journal`` counts. ``first`` is
-    filled with each run's first output, which sees the noise, whatever the weights.
+    runs miss the reference by at the end. What an interrupted calibration has reached in its ``journal`` counts.
     """
 
-    def __init__(self, problem, budget, journal, first):
-        self.problem, self.nodes, self.journal = problem, budget.nodes, journal
+    def __init__(self, problem, found, journal):
+        self.problem, self.nodes, self.journal = problem, found.budget.nodes, journal
         self.visits = stops(problem.method, problem.sigmas)
-        self.calls = calls_at(self.visits, set(budget.nodes))
-        self.weights = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
-        given = Given(self.weights)
-        unit = problem.peak * 10 ** (-fit(problem, budget.nodes, given).budget.db / 20)
-        self.bases = [unit * _even(gram, stop.landing) for gram, stop in zip(given.grams, self.visits, strict=True)]
+        self.calls = calls_at(self.visits, set(self.nodes))
+        self.weights = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in found.budget.rows]
+        unit = problem.peak * 10 ** (-found.budget.db / 20)
+        self.bases = [unit * _even(each, stop.landing) for each, stop in zip(found.products, self.visits, strict=True)]
         self.best, self.least, self.spent = torch.zeros(sum(map(len, self.weights)), dtype=torch.float64), math.inf, 0
-        self._first = first
 
     def run(self, times, bar):
         """The Fit after ``times`` gradients. Raises ValueError where the denoiser lets no gradient through."""
@@ -77,7 +60,7 @@ class Refinement:
             if self.least == before:
                 break
             move.data.copy_(self.best)
-        return fit(self.problem, self.nodes, Given(self._moved(self.best)))
+        return fit(self.problem, self.nodes, _given(self._moved(self.best)))
 
     def _decibels(self):
         return self.problem.decibels(torch.tensor([self.least]).exp())
@@ -103,22 +86,30 @@ class Refinement:
         walk = Walk.of(self.problem.probes[run])
         for stop, call, row in zip(self.visits, self.calls, weights, strict=True):
             if call:
-                walk.hold(self._call(run, walk.at, stop.sigma), self.problem)
+                branches = self._call(run, walk.at, stop.sigma) if walk.outputs else self.problem.first_output(run)
+                walk.hold(branches, self.problem)
             walk.walker.advance(stop, _answer(row, walk))
         return walk.walker.x
 
     def _call(self, run, x, sigma):
         """The branches of the output, with the gradient that leads back to ``x``."""
         denoise, count = self.problem.probes[run].denoise, self.problem.branches
-        if not x.requires_grad:
-            if run not in self._first:
-                self._first[run] = denoise(x, sigma, count)
-            return self._first[run]
         large = x.numel() > KEPT
         branches = checkpoint(denoise, x, sigma, count, use_reentrant=False) if large else denoise(x, sigma, count)
         if not branches[0].requires_grad:
             raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
         return branches
+
+
+def _given(weights):
+    """What stands in the place of ``solve`` where ``weights``, (n,) float64 for each visit, are known: taken in turn."""
+    left = iter(weights)
+
+    def given(grams):
+        known = next(left)
+        return known.tolist(), float(residual(grams.sum(0), known)) / len(grams)
+
+    return given
 
 
 def _answer(row, walk):
@@ -137,8 +128,11 @@ def _mixed(weights, tensors):
     return sum(weight * tensor.to(wide) for weight, tensor in zip(weights, tensors, strict=False))
 
 
-def _even(gram, landing):
-    """(n, n), whose columns are changes of weights that move the x where a visit leads to by one, apart from each other."""
-    size = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny).sqrt()
-    scaled = gram / size[:, None] / size + RIDGE * torch.eye(len(gram), dtype=gram.dtype)
+def _even(products, landing):
+    """(n, n), whose columns are changes of weights that move the x where a visit leads to by one, apart from each other.
+
+    ``products`` (n, n) are the mean products of what is weighed there.
+    """
+    size = products.diagonal().clamp(min=torch.finfo(products.dtype).tiny).sqrt()
+    scaled = products / size[:, None] / size + RIDGE * torch.eye(len(products), dtype=products.dtype)
     return torch.linalg.inv(torch.linalg.cholesky(scaled)).T / size[:, None] / math.sqrt(landing)

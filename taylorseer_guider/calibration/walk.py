@@ -35,6 +35,10 @@ class Problem:
         """The x that ``run`` should have at ``node``."""
         return self.references[run].xs[node].to(self.probes[run].x.device)
 
+    def first_output(self, run):
+        """The branches of the first output of ``run``, which sees the noise, whatever the weights."""
+        return [branch.to(self.probes[run].x.device) for branch in self.references[run].first]
+
     def decibels(self, errors):
         """The mean PSNR of samples that miss their reference by ``errors``, mean squares (S,)."""
         return float((10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))).mean())
@@ -59,6 +63,11 @@ class Walk:
     def at(self):
         return self.walker.at
 
+    def to(self, device):
+        """The same on ``device``."""
+        held = [[[tensor.to(device) for tensor in branches] for branches in kept] for kept in (self.outputs, self.means)]
+        return Walk(self.walker.to(device), *held)
+
     def hold(self, branches, problem):
         """Take the ``branches`` of a call's output as the newest."""
         self.outputs = [branches, *self.outputs][: problem.history]
@@ -80,40 +89,58 @@ class Walk:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a walk found, and where its runs ended: x (B, ...) each."""
+    """What a walk found, and where its runs ended: x (B, ...) each, on the CPU."""
 
     budget: Budget
     ends: list
+    products: list  # of each visit the mean products of what was weighed there, (n, n) float64
 
 
 def fit(problem, nodes, weigh_visit=solve):
-    """Walk with denoiser calls at ``nodes`` (step indices, sorted). Returns a Fit.
+    """Walk with denoiser calls at ``nodes`` (step indices, sorted, from 0). Returns a Fit.
 
     ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does. Every visit is solved on the x that the visits
     before it have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far as the held outputs allow.
+    Runs are taken one at a time, and wait on the CPU.
     """
-    visits, walks = stops(problem.method, problem.sigmas), [Walk.of(probe) for probe in problem.probes]
-    calls = calls_at(visits, set(nodes))
-    rows = [_fit_visit(problem, walks, stop, call, weigh_visit) for stop, call in zip(visits, calls, strict=True)]
+    visits, walks = stops(problem.method, problem.sigmas), [Walk.of(probe).to("cpu") for probe in problem.probes]
+    rows, products = [], []
+    for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
+        grams = _weighed(problem, walks, stop, call)
+        weights, mean_square = weigh_visit(grams)
+        count = len(weights) // 2 if problem.low else len(weights)
+        residual = math.sqrt(mean_square * stop.landing)
+        rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
+        products.append(grams.mean(0)[:-1, :-1])
+        _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
-    errors = [mean_squares(end, problem.reference(run, -1)).cpu() for run, end in enumerate(ends)]
-    return Fit(Budget(tuple(nodes), round(problem.decibels(torch.cat(errors)), 3), tuple(rows)), ends)
+    errors = [mean_squares(end, reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
+    return Fit(Budget(tuple(nodes), round(problem.decibels(torch.cat(errors)), 3), tuple(rows)), ends, products)
 
 
-def _fit_visit(problem, walks, stop, call, weigh_visit):
+def _weighed(problem, walks, stop, call):
+    """Gram matrices, sample by sample, of what may be weighed at a visit and, last, of the output that lands on the reference.
+
+    Where there is a ``call``, it is made, and ``walks`` hold its output; the first one is the reference's.
+    """
     grams = []
-    for run, walk in enumerate(walks):
+    for run, probe in enumerate(problem.probes):
+        walk = walks[run].to(probe.x.device)
         if call:
-            walk.hold(problem.probes[run].denoise(walk.at, stop.sigma, problem.branches), problem)
+            branches = probe.denoise(walk.at, stop.sigma, problem.branches) if walk.outputs else problem.first_output(run)
+            walk.hold(branches, problem)
+            walks[run] = walk.to("cpu")
         target = walk.walker.target(stop, problem.reference(run, stop.step + 1))
         grams.append(gram([*walk.regressors(), target]))
-    weights, mean_square = weigh_visit(torch.cat(grams))
-    count = len(weights) // 2 if problem.low else len(weights)
-    residual = math.sqrt(mean_square * stop.landing)
-    row = Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual)
-    for walk in walks:
+    return torch.cat(grams)
+
+
+def _advance(problem, walks, stop, row):
+    """Lead every run past a visit, with the answer that ``row`` makes there."""
+    for run, probe in enumerate(problem.probes):
+        walk = walks[run].to(probe.x.device)
         walk.walker.advance(stop, walk.answer(row))
-    return row
+        walks[run] = walk.to("cpu")
 
 
 def mean_squares(x, reference):
