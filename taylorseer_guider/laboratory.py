@@ -26,7 +26,7 @@ def calibrate(
     folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
     progress   show a bar
 
-    Costs about ``2 * substeps`` full runs and then ``walks / 4 * calls`` denoiser calls for each of ``runs``, and ``refine``
+    Costs about ``2 * substeps`` full runs, then ``walks / 4 * (calls - 1)`` denoiser calls for each of ``runs``, and ``refine``
     times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
     calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
     """
