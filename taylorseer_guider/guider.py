@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from . import loops, shim
+from . import loops, shim, visits
 from .calibrated import describe, policy_for
 from .calibration_file import Calibration
 from .hosts import HOSTS, only_host, stepping
@@ -87,10 +87,10 @@ class TaylorSeerGuider(shim.Skipping):
 
     # What a host asks of its guider.
 
-    @loops.eager
+    @visits.eager
     def prepare_inputs(self, x: torch.Tensor, sigma: torch.Tensor, cond: dict, uc: dict | None, *args, **kwargs) -> tuple:
         """The denoiser's arguments: the wrapped guider's where it will be called; else as they came, with nothing doubled."""
-        asked = loops.ask(self, x, sigma)
+        asked = visits.ask(self, x, sigma)
         if asked.forecast:
             return (x, sigma, cond, *args, *kwargs.values())
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
@@ -98,7 +98,7 @@ class TaylorSeerGuider(shim.Skipping):
             asked.run.called_with(asked, prepared)
         return (own(x, x), *prepared[1:]) if prepared[0] is x else prepared  # a denoiser may write into what it is given
 
-    @loops.eager
+    @visits.eager
     def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         """The guided output: the branches combined by the wrapped guider, or the forecast (``denoised`` is then ignored).
 
@@ -110,7 +110,7 @@ class TaylorSeerGuider(shim.Skipping):
         def combine(output):
             return host_call(output, sigma, *args, **kwargs)
 
-        return loops.answer(self, denoised, combine, varying=bool(args or kwargs))
+        return visits.answer(self, denoised, combine, varying=bool(args or kwargs))
 
     @property
     def scale(self) -> float | torch.Tensor:

@@ -5,26 +5,17 @@ a loop that somebody drives by hand makes its run the current one at every step 
 and more than one run is open, nobody can tell whose visit it is, so it computes.
 """
 
-import functools
-import logging
-import sys
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
-import torch
-
 from .hosts import stepping
-from .run import Asked, Run, own
+from .run import Run
 from .schedule import Schedule
-from .trust import REASONS
 
-logger = logging.getLogger(__name__)
-_said = weakref.WeakKeyDictionary()  # guider -> why visits were computed that no run is open for
 _runs = ContextVar("taylorseer_runs", default=())  # open runs of this context, the current one last
-_asked = ContextVar("taylorseer_asked", default=None)  # the innermost visit that waits for its answer
-_gating = ContextVar("taylorseer_gating", default=())  # guiders whose denoiser is gated
+asked_last = ContextVar("taylorseer_asked", default=None)  # the innermost visit that waits for its answer
 _calling = ContextVar("taylorseer_calling", default=())  # (sampler whose __call__ is on the stack, the visit that it is within)
 _policies = ContextVar("taylorseer_policies", default=None)  # makes the policies of the runs that begin
 
@@ -40,7 +31,7 @@ def current(guider):
     return found[-1] if found else None
 
 
-def _held(guider):
+def held_runs(guider):
     """The open runs that a loop still holds."""
     return [run for run in open_runs(guider) if run.claimed or not run.orphan]
 
@@ -69,15 +60,15 @@ def forget(sampler, before):
 def is_calling(sampler):
     """Whether the innermost code that samples here is ``sampler``'s own ``__call__``."""
     calls = _calling.get()
-    return bool(calls) and calls[-1][0] is sampler and calls[-1][1] is _asked.get()
+    return bool(calls) and calls[-1][0] is sampler and calls[-1][1] is asked_last.get()
 
 
 def _make_current(run):
     _runs.set((*(other for other in _runs.get() if other is not run and (other.claimed or not other.orphan)), run))
-    _tidy()
+    tidy()
 
 
-def _tidy():
+def tidy():
     """Let go of the runs that have ended."""
     _runs.set(tuple(run for run in _runs.get() if not run.ended))
 
@@ -115,7 +106,7 @@ def following(policy_of):
 @contextmanager
 def calling(sampler):
     """A sampler's own ``__call__``: the runs that begin within it end with it."""
-    before, calls, asked = _runs.get(), _calling.get(), _asked.get()
+    before, calls, asked = _runs.get(), _calling.get(), asked_last.get()
     _calling.set((*calls, (sampler, asked)))
     failed = True
     try:
@@ -125,10 +116,10 @@ def calling(sampler):
         begun = [run for run in _runs.get() if all(run is not other for other in before)]
         _runs.set(before)
         _calling.set(calls)
-        _asked.set(asked)
+        asked_last.set(asked)
         for run in begun:
             run.end(quietly=failed)
-        _tidy()
+        tidy()
 
 
 class Steps:
@@ -151,7 +142,7 @@ class Steps:
             failed = False
         finally:
             self._run.end(quietly=failed)
-            _tidy()
+            tidy()
 
 
 def claimed(steps, guider, sampler, count):
@@ -175,110 +166,3 @@ def announce(run, step):
             run.fall_back("several runs")
     run.announce(step)
     _make_current(run)
-
-
-def _owner(guider):
-    """(the run that a visit of ``guider`` belongs to here, None where that cannot be told; the reason)."""
-    found = _held(guider)
-    if not found:
-        return None, "no run"
-    newest = found[-1]
-    if newest.called or newest.expects_more() or all(run.claimed for run in found) or len(found) == 1:
-        return newest, None
-    return None, "several runs"
-
-
-def ask(guider, x, sigma):
-    """A visit of ``guider`` at ``x`` (B, ...) and ``sigma`` (B,): an Asked, whose run is None where it is nobody's."""
-    run, why = _owner(guider)
-    before = outer = _asked.get()
-    while outer is not None and not outer.inside and (outer.run is None or outer.run is run or outer.run.ended):
-        outer = outer.outer  # asked before and never answered: its denoiser raised
-    if run is not None and outer is not None and any(waiting.run is run for waiting in _chain(outer)):
-        run, why = None, "no run"  # asked from within the denoiser of a visit of this very run
-    if run is None:
-        _say(guider, why)
-        asked = Asked(None, guider, x)
-    else:
-        if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
-            run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
-        asked = run.waiting = run.ask(x, sigma, gated=guider in _gating.get())
-    asked.outer = outer
-    _asked.set(asked)
-    return asked
-
-
-def _say(guider, why):
-    """Say once why a visit is nobody's: once a run where there are some, else once a guider."""
-    found = open_runs(guider)
-    said = found[-1].said if found else _said.setdefault(guider, set())
-    if why not in said:
-        said.add(why)
-        logger.warning("every visit computes: %s", REASONS[why])
-
-
-def _chain(asked):
-    while asked is not None:
-        yield asked
-        asked = asked.outer
-
-
-def answer(guider, denoised, combine, varying):
-    """The guided output of the visit of ``guider`` that waits for one, from its run; ``combine(denoised)`` where none does."""
-    asked = _asked.get()
-    if asked is None or asked.guider is not guider or asked.inside:
-        return own(combine(denoised), denoised)
-    _asked.set(asked.outer)
-    if asked.run is None:
-        return own(combine(denoised), denoised)
-    if asked.run.waiting is asked:
-        asked.run.waiting = None
-    try:
-        return asked.run.answer(asked, denoised, combine, varying)
-    finally:
-        if asked.run.ended:
-            _tidy()
-
-
-@contextmanager
-def gated(guider, denoiser):
-    """``denoiser``, called only where ``guider`` wants its output. Gating twice is gating once."""
-    token = _gating.set((*_gating.get(), guider))
-    try:
-        yield denoiser if getattr(denoiser, "gate_of", None) is guider else _gate(guider, denoiser)
-    finally:
-        _gating.reset(token)
-
-
-def _gate(guider, denoiser):
-    def gate(x, *args, **kwargs):
-        asked = _asked.get()
-        if asked is None or asked.guider is not guider:
-            return denoiser(x, *args, **kwargs)
-        asked.gated = True
-        if asked.forecast:
-            return x
-        asked.inside = True
-        try:
-            return denoiser(x, *args, **kwargs)
-        finally:
-            asked.inside = False
-
-    gate.gate_of = guider
-    return gate
-
-
-def eager(function):
-    """``function``, left out of what torch.compile makes of its callers, without importing its machinery before others do."""
-    disabled = None
-
-    @functools.wraps(function)
-    def outside(*args, **kwargs):
-        nonlocal disabled
-        if "torch._dynamo" not in sys.modules:
-            return function(*args, **kwargs)
-        if disabled is None:
-            disabled = torch.compiler.disable(function)
-        return disabled(*args, **kwargs)
-
-    return outside

@@ -14,7 +14,7 @@ import threading
 
 import torch
 
-from . import loops
+from . import loops, visits
 from .hosts import Host, loaded_hosts
 
 _originals = {}  # (class, method name) -> the host's own function, None where it had none
@@ -65,7 +65,7 @@ def _wrap_gated(original):
         given = place < len(args) or "denoiser" in kwargs  # else the host's own method says what is missing
         if not given or not isinstance(self.guider, Skipping):
             return original(self, *args, **kwargs)
-        with loops.gated(self.guider, args[place] if place < len(args) else kwargs["denoiser"]) as gate:
+        with visits.gated(self.guider, args[place] if place < len(args) else kwargs["denoiser"]) as gate:
             if place < len(args):
                 return original(self, *args[:place], gate, *args[place + 1 :], **kwargs)
             return original(self, *args, **{**kwargs, "denoiser": gate})

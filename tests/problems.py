@@ -2,7 +2,7 @@
 
 import torch
 
-from taylorseer_guider import loops
+from taylorseer_guider import loops, visits
 from taylorseer_guider.standalone import mixture
 from taylorseer_guider.standalone.config import instantiate_from_config
 
@@ -57,7 +57,7 @@ def begun(guider, *sigmas, sampler=None):
 def answered(guider, x, sigma, denoiser=lambda x, sigma, cond: x / 2):
     """The answer of one visit at ``x`` and ``sigma`` (one, or one for each sample), of a run that has begun."""
     sigma = torch.as_tensor(sigma).expand(len(x))
-    with loops.gated(guider, denoiser) as gate:
+    with visits.gated(guider, denoiser) as gate:
         return guider(gate(*guider.prepare_inputs(x, sigma, {}, None)), sigma)
 
 

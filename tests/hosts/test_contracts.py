@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from problems import EXACT, OURS, VANILLA, GaussianMixture, sampler
-from taylorseer_guider import TaylorSeerGuider, loops
+from taylorseer_guider import TaylorSeerGuider, loops, visits
 from taylorseer_guider.standalone import guiders, sampling
 from taylorseer_guider.standalone.config import append_dims
 
@@ -89,7 +89,7 @@ def test_eps_on_a_rising_schedule_is_that_of_the_unscaled_x():
     for step in range(1, STEPS):
         alpha = alphas[step].expand(len(x))
         run.announce(step)
-        with loops.gated(guider, problem) as denoiser:
+        with visits.gated(guider, problem) as denoiser:
             guided = guider(denoiser(*guider.prepare_inputs(x, alpha, cond, cond)), alpha)
         torch.testing.assert_close(guided, problem(x, alpha, cond), rtol=1e-9, atol=1e-9)
         x = x + 0.1
@@ -145,7 +145,7 @@ def test_a_node_reached_by_way_of_logarithms_is_that_node():
     for step in range(STEPS - 1):
         run.announce(step)
         for sigma in (sigmas[step], (0.5 * (sigmas[step] * (sigmas[step + 1] ** 2 / sigmas[step])).log()).exp()):
-            with loops.gated(guider, lambda x, sigma, cond: 0 * x) as denoiser:
+            with visits.gated(guider, lambda x, sigma, cond: 0 * x) as denoiser:
                 guider(denoiser(*guider.prepare_inputs(x, sigma.expand(len(x)), cond, cond)), sigma)
     nodes = [visit.node for visit in guider.report.visits]
     assert nodes == [node for step in range(STEPS - 1) for node in (step, step + 1)]
@@ -160,6 +160,6 @@ def test_history_holds_one_output_a_node():
     for step in range(3):
         run.announce(step)
         for sigma in (1.1 * sigmas[step], sigmas[step + 1]):
-            with loops.gated(guider, lambda x, sigma, cond: x) as denoiser:
+            with visits.gated(guider, lambda x, sigma, cond: x) as denoiser:
                 guider(denoiser(*guider.prepare_inputs(x, sigma.expand(1), {}, {})), sigma)
     assert [held.node for held in run.history] == [3, 2, 1, 0]

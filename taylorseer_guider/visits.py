@@ -1,0 +1,129 @@
+"""One visit on its way through a host: asked of its run, past the gate or to the denoiser, and answered.
+
+A host asks in ``prepare_inputs`` and takes the answer from ``__call__``, with its denoiser between the two; what connects them is
+the context. Whose run it is, ``loops`` knows.
+"""
+
+import functools
+import logging
+import sys
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from .loops import asked_last, held_runs, open_runs, tidy
+from .run import Asked, own
+from .trust import REASONS
+
+logger = logging.getLogger(__name__)
+_said = weakref.WeakKeyDictionary()  # guider -> why visits were computed that no run is open for
+_gating = ContextVar("taylorseer_gating", default=())  # guiders whose denoiser is gated
+
+
+def _owner(guider):
+    """(the run that a visit of ``guider`` belongs to here, None where that cannot be told; the reason)."""
+    found = held_runs(guider)
+    if not found:
+        return None, "no run"
+    newest = found[-1]
+    if newest.called or newest.expects_more() or all(run.claimed for run in found) or len(found) == 1:
+        return newest, None
+    return None, "several runs"
+
+
+def ask(guider, x, sigma):
+    """A visit of ``guider`` at ``x`` (B, ...) and ``sigma`` (B,): an Asked, whose run is None where it is nobody's."""
+    run, why = _owner(guider)
+    before = outer = asked_last.get()
+    while outer is not None and not outer.inside and (outer.run is None or outer.run is run or outer.run.ended):
+        outer = outer.outer  # asked before and never answered: its denoiser raised
+    if run is not None and outer is not None and any(waiting.run is run for waiting in _chain(outer)):
+        run, why = None, "no run"  # asked from within the denoiser of a visit of this very run
+    if run is None:
+        _say(guider, why)
+        asked = Asked(None, guider, x)
+    else:
+        if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
+            run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
+        asked = run.waiting = run.ask(x, sigma, gated=guider in _gating.get())
+    asked.outer = outer
+    asked_last.set(asked)
+    return asked
+
+
+def _say(guider, why):
+    """Say once why a visit is nobody's: once a run where there are some, else once a guider."""
+    found = open_runs(guider)
+    said = found[-1].said if found else _said.setdefault(guider, set())
+    if why not in said:
+        said.add(why)
+        logger.warning("every visit computes: %s", REASONS[why])
+
+
+def _chain(asked):
+    while asked is not None:
+        yield asked
+        asked = asked.outer
+
+
+def answer(guider, denoised, combine, varying):
+    """The guided output of the visit of ``guider`` that waits for one, from its run; ``combine(denoised)`` where none does."""
+    asked = asked_last.get()
+    if asked is None or asked.guider is not guider or asked.inside:
+        return own(combine(denoised), denoised)
+    asked_last.set(asked.outer)
+    if asked.run is None:
+        return own(combine(denoised), denoised)
+    if asked.run.waiting is asked:
+        asked.run.waiting = None
+    try:
+        return asked.run.answer(asked, denoised, combine, varying)
+    finally:
+        if asked.run.ended:
+            tidy()
+
+
+@contextmanager
+def gated(guider, denoiser):
+    """``denoiser``, called only where ``guider`` wants its output. Gating twice is gating once."""
+    token = _gating.set((*_gating.get(), guider))
+    try:
+        yield denoiser if getattr(denoiser, "gate_of", None) is guider else _gate(guider, denoiser)
+    finally:
+        _gating.reset(token)
+
+
+def _gate(guider, denoiser):
+    def gate(x, *args, **kwargs):
+        asked = asked_last.get()
+        if asked is None or asked.guider is not guider:
+            return denoiser(x, *args, **kwargs)
+        asked.gated = True
+        if asked.forecast:
+            return x
+        asked.inside = True
+        try:
+            return denoiser(x, *args, **kwargs)
+        finally:
+            asked.inside = False
+
+    gate.gate_of = guider
+    return gate
+
+
+def eager(function):
+    """``function``, left out of what torch.compile makes of its callers, without importing its machinery before others do."""
+    disabled = None
+
+    @functools.wraps(function)
+    def outside(*args, **kwargs):
+        nonlocal disabled
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    return outside
