@@ -65,7 +65,7 @@ class Fitted:
     """What a run must share with the runs that the calibration was fitted on."""
 
     sampler: str
-    guider: str  # class of the inner guider
+    guider: str  # class of the wrapped guider
     scale: float
     sigmas: tuple[float, ...]
 

@@ -37,12 +37,14 @@ class TaylorSeerGuider(shim.Skipping):
     max_order        order of the forecast; less where history is shorter
     step_threshold   also call where sigma is further than this from the newest call
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
-                     wins over interval, warmup and tail
-    calibration      file of plans and weights solved for this model (``calibrate``); wins over all others but use_cache
+                     wins over interval, plan.warmup and plan.tail
+    calibration      file of plans and weights solved for this model (``calibrate``); of the other options only use_cache,
+                     calls, guider_config, history and the scale that it was solved for then count
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     plan             nodes       step indices to call at; wins over interval, warmup and tail
-                     warmup, tail    first (1) and last (0) nodes that are always called
+                     warmup      how many of the first nodes are always called (1)
+                     tail        how many of the last nodes are always called (0)
                      tolerance   forecast where the error to expect, as a share of the output, is at most this; wins over interval
                      max_skip    with tolerance: most nodes in a row to forecast (3)
     forecast         quantity    what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x -
@@ -51,9 +53,11 @@ class TaylorSeerGuider(shim.Skipping):
                                  elsewhere denoised
                      coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto``: asinh for v, else rho
                      basis       newton (divided differences) or taylor (the paper's truncated series)
-    history          dtype, device    how and where history is held; as the outputs are, if left out
+    history          dtype       how outputs are held, such as bfloat16; as they are, if left out
+                     device      where they are held, such as cpu; where they are, if left out
 
-    After a run, ``report`` says what was done. Raises ValueError at construction for a value out of range or an unknown name.
+    The last three are mappings. After a run, ``report`` says what was done. Raises ValueError at construction for a value out of
+    range or an unknown name.
     """
 
     wrapped: type | None = None  # the guider class that this one is made for
@@ -157,6 +161,7 @@ class TaylorSeerGuider(shim.Skipping):
         return policy_for(self._calibration, settings, describe(sampler, known, self, schedule.keys), dtype)
 
     def finished(self, report: Report) -> None:
+        """A run has ended; ``report`` is what it did."""
         self._report = report
 
     def __reduce__(self):

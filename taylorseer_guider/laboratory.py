@@ -23,11 +23,12 @@ def calibrate(
     walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
     refine     times that each budget's run is followed back by its gradient, to move all of its weights together
     peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
-    folder     keep recordings there, not in memory; a run that was interrupted goes on from what it holds
+    folder     keep recordings there, not in memory; a calibration that was interrupted goes on from what it holds
     progress   show a bar
 
-    Costs about ``2 * substeps`` full runs, then ``walks / 4 * (calls - 1)`` denoiser calls for each of ``runs``, and ``refine``
-    times as many as a run makes, each with its gradient. Raises ValueError for a sampler, guider or schedule that cannot be
+    Costs about ``2 * substeps + 1`` denoiser calls for each step of each of ``runs``; then, for each budget and each of them,
+    ``walks / 4 * (calls - 1)`` for the walks, ``4 * (calls - 1)`` for the best plans and ``refine * (calls - 1)``, forward and
+    back, for the gradients. Raises ValueError for a sampler, guider or schedule that cannot be
     calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
     """
     from .calibration.fit import calibrated
