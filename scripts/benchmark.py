@@ -16,7 +16,7 @@ CALIBRATIONS = sorted((ROOT / "configs").glob("tiny_calibration*.yaml"))
 
 
 def parse(argv):
-    parser = Parser(prog="benchmark.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="a minimal run: scale 1, the smallest size, one seed, 5 and 8 calls")
     add("--workloads", nargs="+", choices=("mixture", "embedded"), default=["mixture", "embedded"])

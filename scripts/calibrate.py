@@ -8,7 +8,7 @@ from command import Parser, add_model_options, exit_code, whole
 
 
 def parse(argv):
-    parser = Parser(prog="calibrate.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog="calibrate.py", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
     add("--input-path", type=Path, help="a picture or a folder of them; default: the embedded model's training photographs")

@@ -16,8 +16,28 @@ PATHS = {  # flags that name what an engine is built from: its parameters of the
 }
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults that say something, as a person would type them."""
+
+    def _get_help_string(self, action):
+        default = action.default
+        if not action.option_strings or action.help is None or default in (None, False, argparse.SUPPRESS):
+            return action.help
+        words = map(_typed, default if isinstance(default, (list, tuple)) else [default])
+        return f"{action.help} (default: {' '.join(words).replace('%', '%%')})"
+
+
+def _typed(value):
+    """``value`` as a person in the project's folder types it."""
+    inside = isinstance(value, Path) and value.is_relative_to(ROOT)
+    return str(value.relative_to(ROOT) if inside else value)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line."""
+    """argparse, but a mistake is one line, and help shows defaults as they are typed."""
+
+    def __init__(self, **options):
+        super().__init__(**{"formatter_class": Defaults, **options})
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")

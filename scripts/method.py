@@ -1,6 +1,5 @@
 """Draw what a forecast does and how far it is off, from real runs: forecast.png and error.png, and the slopes as a table."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ PACKAGE = HERE.parent / "taylorseer_guider"
 
 
 def parse(argv):
-    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--forecast", type=Path, default=HERE / "forecast.png", help="where the picture of one run goes")
     add("--error", type=Path, default=PACKAGE / "error.png", help="where the plot of errors goes")

@@ -14,7 +14,7 @@ LARGEST_SEED = 2**63 - 1  # that torch takes
 
 
 def parse(argv):
-    parser = Parser(prog="sample.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
     add("--guider", choices=GUIDERS, help="put this guider into the config; default: the config's own, or taylorseer")
     add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")

@@ -1,6 +1,5 @@
 """Train the embedded super-resolution model. Resumable: run the same command again and it goes on where it stopped."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ WEIGHTS = ROOT / "taylorseer_guider" / "tiny" / "weights.safetensors"
 
 
 def arguments():
-    parser = Parser(prog="train_tiny.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog="train_tiny.py", description=__doc__)
     parser.add_argument("--data-dir", help="folder of photographs; without it, those of scikit-image and scikit-learn")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/tiny"), help="checkpoints and loss curve (log/*/metrics.csv)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the averaged weights go")
