@@ -68,6 +68,14 @@ def _make_current(run):
     tidy()
 
 
+def resume(run):
+    """Go on with ``run`` after a visit of it, in whose denoiser other loops may have stepped."""
+    if run.ended:
+        tidy()
+    elif run in _runs.get()[:-1]:
+        _make_current(run)
+
+
 def tidy():
     """Let go of the runs that have ended."""
     _runs.set(tuple(run for run in _runs.get() if not run.ended))

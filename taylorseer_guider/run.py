@@ -79,10 +79,18 @@ class Run:
 
     def expects_more(self):
         """Whether the step that was announced is known to have visits to come."""
-        if self.step is None or not self.stepping.visits:
-            return False
+        return self._steps_are_known() and len(self.visited) < self._visits_of_step()
+
+    def is_through(self):
+        """Whether the step that was announced is known to have had all of its visits."""
+        return self._steps_are_known() and len(self.visited) >= self._visits_of_step()
+
+    def _steps_are_known(self):
+        return self.step is not None and bool(self.stepping.visits)
+
+    def _visits_of_step(self):
         last = self.step + 1 >= len(self.schedule.keys) or self.schedule.keys[self.step + 1] == 0
-        return len(self.visited) < (1 if last else self.stepping.visits)
+        return 1 if last else self.stepping.visits
 
     def ask(self, x, key, gated):
         """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 
 import torch
 
-from .loops import asked_last, held_runs, open_runs, tidy
+from .loops import asked_last, held_runs, open_runs, resume
 from .run import Asked, own
 from .trust import REASONS
 
@@ -28,6 +28,8 @@ def _owner(guider):
     if not found:
         return None, "no run"
     newest = found[-1]
+    if not newest.called and newest.is_through() and any(run.expects_more() for run in found):
+        return None, "several runs"  # it has stepped in the middle of another's step
     if newest.called or newest.expects_more() or all(run.claimed for run in found) or len(found) == 1:
         return newest, None
     return None, "several runs"
@@ -81,8 +83,7 @@ def answer(guider, denoised, combine, varying):
     try:
         return asked.run.answer(asked, denoised, combine, varying)
     finally:
-        if asked.run.ended:
-            tidy()
+        resume(asked.run)
 
 
 @contextmanager

@@ -226,3 +226,39 @@ def test_between_the_steps_of_several_loops_the_report_is_that_of_the_loop_that_
     for loop in loops:
         last(loop)
     assert samplers[0].guider.report.finished
+
+
+@pytest.mark.parametrize("outer", ["called", "by hand"])
+@pytest.mark.parametrize("inner", TURNS)
+def test_a_denoiser_that_takes_one_step_of_another_loop_leaves_both_as_alone(inner, outer):
+    """Heun's second visit of a step comes after the other loop has announced one of its own."""
+    job, other = Job(0, "HeunEDMSampler"), Job(1, inner, steps=12)
+    built, second = sharing("guider", ["HeunEDMSampler", inner], **OPTIONS)
+    loop, walked = other.loop(second), []
+
+    def denoiser(x, sigma, cond):
+        walked.extend(x for x, _ in zip(loop, range(1), strict=False))
+        return job.problem(x, sigma, cond)
+
+    if outer == "called":
+        found = built(denoiser, *job.inputs, num_steps=STEPS)
+    else:
+        found = last(by_hand(built, denoiser, *job.inputs, STEPS))
+    assert torch.equal(found, job.alone) and torch.equal([*walked, *loop][-1], other.alone)
+
+
+def test_a_loop_that_steps_between_two_visits_of_another_is_not_asked_for_the_second(caplog):
+    job, other = Job(0, "HeunEDMSampler"), Job(1, "EulerEDMSampler", steps=40)
+    built, second = sharing("guider", ["HeunEDMSampler", "EulerEDMSampler"], **OPTIONS)
+    loop, denoise = other.loop(second), built.denoise
+
+    def and_a_step_of_the_other(*visit):
+        output = denoise(*visit)
+        next(loop)
+        return output
+
+    built.denoise = and_a_step_of_the_other
+    built(job.problem, *job.inputs, num_steps=STEPS)
+    visits = built.guider.report.visits
+    assert [visit.step for visit in visits] == sorted(visit.step for visit in visits) and len(visits) <= 2 * STEPS - 1
+    assert any("several loops" in log.message for log in caplog.records)
