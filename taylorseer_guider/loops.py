@@ -158,7 +158,7 @@ def claimed(steps, guider, sampler, count):
     free = [run for run in open_runs(guider) if run.sampler is sampler and not run.claimed]
     fitting = [run for run in free if len(run.schedule.keys) == count]
     for run in free[-1:] if not fitting else []:  # whoever drives it has cut the schedule: its steps are not the run's
-        run.stepping = replace(run.stepping, visits=None)
+        run.stepping, run.cut = replace(run.stepping, visits=None), True
         fitting.append(run)
     return Steps(steps, fitting[-1]) if fitting else steps
 

@@ -60,6 +60,7 @@ class Run:
         self.step = None
         self.ended = False
         self.called = False  # by the sampler's own __call__, not by hand
+        self.cut = False  # its loop walks a part of the schedule: each step begins at the node of its first visit
         self.claimed = False  # by a step generator, which announces its steps
         self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
         self.waiting = None  # the visit that was asked about and not yet answered
@@ -96,6 +97,8 @@ class Run:
         """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""
         started = perf_counter()
         dtype, key = key.dtype, self._key(key)
+        if self.cut and not self.visited:
+            self.step = None if math.isnan(key) else self.schedule.node(key, dtype, None)
         node = None if math.isnan(key) else self.schedule.node(key, dtype, self.step)
         sigma = self.schedule.sigma(key)
         known = sigma if 0 < sigma < math.inf else None

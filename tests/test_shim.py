@@ -157,12 +157,14 @@ def test_the_progress_bar_keeps_its_total(capsys):
     assert len(built.get_sigma_gen(21)) == 20
 
 
-def test_a_loop_over_the_end_of_the_schedule_is_forecast_at_the_sigmas_that_it_visits():
-    problem, built = GaussianMixture(), sampler("HeunEDMSampler", scale=2.0, interval=3)
+@pytest.mark.parametrize("repeat_visits", ["reuse", "later"])
+def test_a_loop_over_the_end_of_the_schedule_is_forecast_at_the_sigmas_that_it_visits(repeat_visits):
+    problem, built = GaussianMixture(), sampler("HeunEDMSampler", scale=2.0, interval=3, repeat_visits=repeat_visits)
     x, s_in, sigmas, count, cond, uc = built.prepare_sampling_loop(*problem.inputs())
     sigmas = sigmas[8:]
     for i in built.get_sigma_gen(count - 8):
         x, _ = built.sampler_step(x, s_in * sigmas[i], s_in * sigmas[i + 1], problem, cond, uc, None)
     visits = built.guider.report.visits
     assert [visit.node for visit in visits] == [node for node in range(8, 20) for _ in range(2)][1:]
-    assert not built.guider.report.visits[0].step and built.guider.report.forecasts > built.guider.report.calls
+    assert [visit.step for visit in visits] == [step for step in range(8, 20) for _ in range(2)][:-1]
+    assert [visit.node for visit in visits if visit.action == "call"] == [8, 9, 12, 15, 18]
