@@ -62,9 +62,6 @@ class TaylorSeerGuider(shim.Skipping):
 
     wrapped: type | None = None  # the guider class that this one is made for
 
-    def __new__(cls, *args, **kwargs):
-        return object.__new__(cls if cls.wrapped is not None else _made_for(cls, _class_asked_for(*args, **kwargs)))
-
     def __init__(
         self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int = 1,
         step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
@@ -76,18 +73,22 @@ class TaylorSeerGuider(shim.Skipping):
             "calls": calls, "calibration": calibration, "repeat_visits": repeat_visits, "plan": plan, "forecast": forecast,
             "history": history,
         }  # fmt: skip
-        self.settings, inner = _parted({**named, **inner})
-        self._by_scale = None if guider_config is not None else inner
-        params = {**((guider_config or {}).get("params") or {}), **inner}
-        self.__dict__.update(vars(_build(self.wrapped, scale, params)))
-        self.__dict__.setdefault("scale", scale)
+        finite_number("scale", scale, SCALE_REMEDY)
+        settings, inner = _parted({**named, **inner})
+        if self.wrapped is None:
+            self.__class__ = _made_for(type(self), _class_to_wrap(scale, guider_config, settings, inner))
+        self.settings, self._by_scale = settings, None if guider_config is not None else inner
+        built = _build(self.wrapped, scale, {**((guider_config or {}).get("params") or {}), **inner})
+        self.__dict__.update(_own_attributes(built))
+        if not hasattr(built, "scale"):
+            self.__dict__["scale"] = scale
         self._calibration = self.settings.calibration and Calibration.load(self.settings.calibration)
         if self._calibration:
             self._calibration.budget(self.settings.calls)
         self._report = None
         shim.install()
 
-    __signature__ = inspect.Signature(list(inspect.signature(__init__).parameters.values())[1:])  # not that of __new__
+    __eq__, __hash__ = object.__eq__, object.__hash__  # it is itself, even where a dataclass is wrapped
 
     # What a host asks of its guider.
 
@@ -122,7 +123,7 @@ class TaylorSeerGuider(shim.Skipping):
 
         ValueError for one that another class of guider is needed for.
         """
-        return self.__dict__["scale"]
+        return self.__dict__["scale"] if "scale" in self.__dict__ else super().scale
 
     @scale.setter
     def scale(self, scale):
@@ -132,7 +133,7 @@ class TaylorSeerGuider(shim.Skipping):
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"
                 raise ValueError(f"scale={scale!r}: {classes}; build another guider with it")
-            self.__dict__.update(vars(_build(self.wrapped, scale, self._by_scale)))
+            self.__dict__.update(_own_attributes(_build(self.wrapped, scale, self._by_scale)))
         self.__dict__["scale"] = scale
 
     @property
@@ -183,6 +184,8 @@ def _option(name):
 
 for _name in OPTIONS:
     setattr(TaylorSeerGuider, _name, _option(_name))
+OURS = {name for name in vars(TaylorSeerGuider) if not name.startswith("__")} - {"prepare_inputs", "scale"}
+OURS |= {"settings", "_by_scale", "_calibration", "_report"}  # what a wrapped guider must not have
 
 
 def _parted(options):
@@ -194,20 +197,17 @@ def _parted(options):
 @cache
 def _made_for(cls, wrapped):
     """The subclass of ``cls`` that is a guider of the class ``wrapped``, too."""
-    name = f"{cls.__name__}Of{wrapped.__name__}"
-    return type(wrapped)(name, (cls, wrapped), {"wrapped": wrapped, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    name, scale = f"{cls.__name__}Of{wrapped.__name__}", getattr(wrapped, "scale", None)
+    body = {"wrapped": wrapped, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    if hasattr(scale, "__set__"):  # a property: the wrapped guider computes its scale
+        body["scale"] = scale
+    return type(wrapped)(name, (cls, wrapped), body)
 
 
 def _remade(cls, wrapped):
     """A guider to be filled: a copy has the settings and the class of the original, and no run."""
     shim.install()
     return object.__new__(_made_for(cls, wrapped))
-
-
-def _class_asked_for(scale=5.0, *, guider_config=None, **options):
-    """The class of guider that the constructor's arguments ask to be wrapped."""
-    finite_number("scale", scale, SCALE_REMEDY)
-    return _class_to_wrap(scale, guider_config, *_parted(options))
 
 
 def _class_to_wrap(scale, guider_config, settings, inner, built=None):
@@ -223,6 +223,8 @@ def _class_to_wrap(scale, guider_config, settings, inner, built=None):
         raise ValueError(f"guider_config.target={guider_config['target']!r}: this guider cannot wrap itself; name the host's own")
     if not isinstance(found, type):
         raise ValueError(f"guider_config.target={guider_config['target']!r}: that is no class; name a guider of the host")
+    if any(vars(cls).get("__slots__") for cls in found.__mro__):
+        raise ValueError(f"guider_config.target={guider_config['target']!r}: it has __slots__; wrap a subclass without them")
     return found
 
 
@@ -238,9 +240,29 @@ def _doubling_is_the_guiders(host):
 def _build(cls, scale, params):
     """The wrapped guider as its own constructor makes it. ValueError for parameters that it does not take."""
     known = inspect.signature(cls).parameters
-    params = {"scale": scale, **params} if "scale" in known else params
+    params = {"scale": scale, **params} if _takes_scale(cls) else params
     unknown = [name for name in params if name not in known]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
         raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
     return cls(**params)
+
+
+def _takes_scale(cls):
+    """Whether the constructor of ``cls`` takes a ``scale``, or hands it on, in ``**kwargs``, to one that does."""
+    for base in cls.__mro__:
+        known = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
+        if "scale" in known:
+            return True
+        if known and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            return False
+    return False
+
+
+def _own_attributes(built):
+    """The attributes of the wrapped guider ``built``. ValueError where one, or a method, has a name that is an option's here."""
+    taken = (OURS & vars(built).keys()) | {name for cls in type(built).__mro__ for name in OURS & vars(cls).keys()}
+    if taken:
+        name = f"{type(built).__name__}.{min(taken)}"
+        raise ValueError(f"{name}: TaylorSeerGuider has something of that name, too; wrap a guider that calls it otherwise")
+    return vars(built)

@@ -1,6 +1,7 @@
 """The guider as an honest subclass of the guider that it wraps: what a host, an editor and a copy see of it."""
 
 import copy
+import dataclasses
 import inspect
 import pickle
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import taylorseer_guider
-from problems import EXACT, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
+from problems import EXACT, IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider import TaylorSeerGuider, shim
 from taylorseer_guider.hosts import HOSTS
 from taylorseer_guider.standalone.guiders import IdentityGuider, VanillaCFG
@@ -245,3 +246,100 @@ def test_a_calibration_serves_a_subclass_of_the_sampler_that_it_was_fitted_on(mo
     image, built = sample("OfMyOwn", problem, **options)
     assert built.guider.report.calls == 8
     assert torch.equal(image, sample("HeunEDMSampler", problem, **options)[0])
+
+
+# Guiders that are not written as the hosts' are.
+
+
+class Doubled(VanillaCFG):
+    """It computes its scale."""
+
+    def __init__(self, half=1.25):
+        self.half = half
+
+    @property
+    def scale(self):
+        return 2 * self.half
+
+
+class OfItsClass(VanillaCFG):
+    scale = 2.5
+
+    def __init__(self):
+        pass
+
+
+class HandedOn(VanillaCFG):
+    def __init__(self, label="none", **kwargs):
+        super().__init__(**kwargs)
+        self.label = label
+
+
+@dataclasses.dataclass
+class Data:
+    scale: float = 2.5
+    __call__, prepare_inputs = VanillaCFG.__call__, VanillaCFG.prepare_inputs
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, scale=2.5):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+
+    prepare_inputs, forward = VanillaCFG.prepare_inputs, VanillaCFG.__call__
+
+
+class Interval(VanillaCFG):
+    """Guidance within an interval of noise."""
+
+    def __init__(self, scale=2.5):
+        super().__init__(scale)
+        self.interval = 0.1, 10.0
+
+
+class Reporting(VanillaCFG):
+    def report(self):
+        return []
+
+
+class Slotted:
+    __slots__ = ("scale",)
+
+
+@pytest.mark.parametrize("options", OFF, ids=str)
+@pytest.mark.parametrize("cls", [Doubled, OfItsClass, HandedOn, Data, Layer])
+def test_a_guider_that_has_its_scale_otherwise_keeps_it(cls, options):
+    problem, scale = GaussianMixture(), {} if cls in (Doubled, OfItsClass) else {"scale": 2.5}
+    ours = sampler("HeunEDMSampler", guider_config={"target": f"{__name__}.{cls.__name__}"}, **scale, **options)
+    host = sampler("HeunEDMSampler", VANILLA, scale=2.5)
+    assert ours.guider.scale == 2.5 and torch.equal(ours(problem, *problem.inputs()), host(problem, *problem.inputs()))
+
+
+def test_the_scale_of_a_layer_can_be_set():
+    guider = TaylorSeerGuider(guider_config={"target": f"{__name__}.Layer"})
+    guider.scale = torch.tensor(7.0)
+    assert guider.scale == 7 == guider.state_dict()["scale"]
+
+
+def test_two_guiders_are_never_equal_and_a_visit_without_a_run_computes_where_a_dataclass_is_wrapped():
+    one, other = (TaylorSeerGuider(guider_config={"target": f"{__name__}.Data"}) for _ in range(2))
+    assert one != other and len({one, other}) == 2
+    x, cond, uc = GaussianMixture().inputs()
+    assert len(one.prepare_inputs(x, torch.ones(2), cond, uc)[0]) == 4
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Interval, "interval"), (Reporting, "report"), (Slotted, "__slots__")])
+def test_a_guider_that_cannot_be_inherited_from_is_one_clear_line(cls, name):
+    with pytest.raises(ValueError, match=f"{cls.__name__}.*{name}") as raised:
+        TaylorSeerGuider(guider_config={"target": f"{__name__}.{cls.__name__}"})
+    one_line(raised)
+
+
+def test_a_subclass_may_have_a_constructor_of_its_own():
+    class Preset(TaylorSeerGuider):
+        def __init__(self, label, interval):
+            super().__init__(interval=interval, guider_config={"target": IDENTITY})
+            self.label = label
+
+    guider = Preset("fast", 4)
+    assert isinstance(guider, IdentityGuider) and (guider.label, guider.interval) == ("fast", 4)
