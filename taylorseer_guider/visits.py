@@ -91,27 +91,32 @@ def gated(guider, denoiser):
     """``denoiser``, called only where ``guider`` wants its output. Gating twice is gating once."""
     token = _gating.set((*_gating.get(), guider))
     try:
-        yield denoiser if getattr(denoiser, "gate_of", None) is guider else _gate(guider, denoiser)
+        yield denoiser if isinstance(denoiser, Gate) and denoiser.gate_of is guider else Gate(guider, denoiser)
     finally:
         _gating.reset(token)
 
 
-def _gate(guider, denoiser):
-    def gate(x, *args, **kwargs):
+class Gate:
+    """Stands in the place of ``denoiser``, whose attributes are its own: samplers may read more than its output."""
+
+    def __init__(self, guider, denoiser):
+        self.gate_of, self.gated = guider, denoiser
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__.get("gated"), name)
+
+    def __call__(self, x, *args, **kwargs):
         asked = asked_last.get()
-        if asked is None or asked.guider is not guider:
-            return denoiser(x, *args, **kwargs)
+        if asked is None or asked.guider is not self.gate_of:
+            return self.gated(x, *args, **kwargs)
         asked.gated = True
         if asked.forecast:
             return x
         asked.inside = True
         try:
-            return denoiser(x, *args, **kwargs)
+            return self.gated(x, *args, **kwargs)
         finally:
             asked.inside = False
-
-    gate.gate_of = guider
-    return gate
 
 
 def eager(function):

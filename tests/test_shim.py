@@ -136,6 +136,17 @@ def test_a_denoiser_that_is_gated_twice_is_gated_once():
     assert problem.calls == layered.guider.report.calls == 5
 
 
+def test_a_sampler_may_read_what_else_its_denoiser_has():
+    class Reading(sampling.EulerEDMSampler):
+        def sampler_step(self, x, sigma, next_sigma, denoiser, *others):
+            shapes.append(denoiser.shape)
+            return super().sampler_step(x, sigma, next_sigma, denoiser, *others)
+
+    problem, shapes = GaussianMixture(), []
+    Reading(CONFIG, 20, {"target": "taylorseer_guider.TaylorSeerGuider", "params": {}})(problem, *problem.inputs())
+    assert shapes == [problem.shape] * 20 and problem.calls < 20
+
+
 def test_an_abandoned_loop_does_not_end_the_run_that_came_after_it():
     built, (x, cond, uc) = sampler("EulerEDMSampler"), GaussianMixture().inputs()
     built.prepare_sampling_loop(x, cond, uc)
