@@ -74,6 +74,10 @@ class Run:
 
     # The visits.
 
+    def give_up(self, asked):
+        """A visit whose denoiser raised, and which is asked about again: it does not count."""
+        self.report.visits = [visit for visit in self.report.visits if visit is not asked.visit]
+
     def announce(self, step):
         """The sampler takes ``step`` next."""
         self.step, self.visited = step, []

@@ -40,7 +40,9 @@ def ask(guider, x, sigma):
     run, why = _owner(guider)
     before = outer = asked_last.get()
     while outer is not None and not outer.inside and (outer.run is None or outer.run is run or outer.run.ended):
-        outer = outer.outer  # asked before and never answered: its denoiser raised
+        if run is not None and outer.run is run:  # asked before and never answered: its denoiser raised
+            run.give_up(outer)
+        outer = outer.outer
     if run is not None and outer is not None and any(waiting.run is run for waiting in _chain(outer)):
         run, why = None, "no run"  # asked from within the denoiser of a visit of this very run
     if run is None:

@@ -175,3 +175,24 @@ def test_without_the_shim_no_loop_meets_the_history_of_another(caplog):
     finally:
         shim.install()
     assert all(map(torch.equal, found, full)) and said(caplog)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_step_that_is_taken_again_after_its_denoiser_raised_counts_once(announced, caplog):
+    def denoiser(*visit):
+        attempts.append(visit)
+        if len(attempts) == 3:
+            raise MemoryError
+        return problem(*visit)
+
+    problem, built, attempts = GaussianMixture(), sampler("EulerEDMSampler", interval=3), []
+    x, s_in, sigmas, count, cond, uc = built.prepare_sampling_loop(*problem.inputs())
+    for i in built.get_sigma_gen(count) if announced else range(count - 1):
+        step = x, s_in * sigmas[i], s_in * sigmas[i + 1], denoiser, cond, uc, None
+        try:
+            x, _ = built.sampler_step(*step)
+        except MemoryError:
+            x, _ = built.sampler_step(*step)
+    report = built.guider.report
+    assert [visit.number for visit in report.visits] == list(range(20)) and report.calls == problem.calls
+    assert torch.equal(x, sampler("EulerEDMSampler", interval=3)(problem, *problem.inputs())) and not caplog.records
