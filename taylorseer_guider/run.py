@@ -69,7 +69,7 @@ class Run:
         self.said = set()  # what the log has of it
         self._finite = Finite()
         self._like = None  # shape, dtype and device of the x that history was made from
-        self._scale = getattr(guider, "scale", None)
+        self._scale = _scale_of(guider)
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
     # The visits.
@@ -127,8 +127,9 @@ class Run:
 
     def _notice_changes(self, x):
         """Start history afresh where it is that of another x or of another guidance scale."""
-        like, scale = (x.shape, x.dtype, x.device), getattr(self.guider, "scale", None)
-        if scale is not self._scale and (torch.is_tensor(scale) or torch.is_tensor(self._scale) or scale != self._scale):
+        like, scale = (x.shape, x.dtype, x.device), _scale_of(self.guider)
+        (now, written), (before, earlier) = scale, self._scale
+        if written != earlier or (now is not before and (torch.is_tensor(now) or torch.is_tensor(before) or now != before)):
             self._afresh("another scale")
         if like != self._like and self._like is not None:
             self._afresh("another shape")
@@ -257,6 +258,12 @@ class Run:
         self.guider.finished(self.report)
         if not quietly:
             self._finite.read(len(self.report.visits))
+
+
+def _scale_of(guider):
+    """(the guidance scale, how often it was written into where it is a tensor)."""
+    scale = getattr(guider, "scale", None)
+    return scale, scale._version if torch.is_tensor(scale) and not scale.is_inference() else 0
 
 
 def own(tensor, other):

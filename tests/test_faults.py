@@ -160,6 +160,17 @@ def test_a_scale_that_is_set_in_mid_run_is_that_of_every_visit_after_it(name, by
     assert visits[0].action == "call" and ours.guider.report.forecasts > 0
 
 
+def test_a_scale_that_is_written_into_in_mid_run_is_noticed():
+    scale = torch.tensor(1.5, dtype=torch.float64)
+    built = sampler("EulerEDMSampler", interval=8, guider_config={"target": VANILLA, "params": {"scale": scale}})
+    loop = by_hand(built, constant, *GaussianMixture().inputs(), STEPS)
+    next(loop)
+    next(loop)
+    built.guider.scale.fill_(4.0)
+    last(loop)
+    assert [visit.step for visit in built.guider.report.visits if visit.action == "call"] == [0, 2]
+
+
 # Schedules that rise.
 
 
