@@ -218,6 +218,8 @@ def _class_to_wrap(scale, guider_config, settings, inner, built=None):
         return host.guider_class("IdentityGuider" if alone else "VanillaCFG")
     if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
         raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
+    if not isinstance(guider_config.get("params") or {}, Mapping):
+        raise ValueError(f"guider_config.params={guider_config['params']!r}: give a mapping of the guider's parameters")
     found = get_obj_from_str(guider_config["target"])
     if isinstance(found, type) and issubclass(found, TaylorSeerGuider):
         raise ValueError(f"guider_config.target={guider_config['target']!r}: this guider cannot wrap itself; name the host's own")

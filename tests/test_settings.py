@@ -41,6 +41,7 @@ MISTAKES = [
     ({"intervall": 3}, "unknown option intervall.*interval.*max_order"),
     ({"scale": 0, "dyn": 1}, "unknown option dyn"),
     ({"guider_config": {"params": {}}}, "guider_config=.*target"),
+    ({"guider_config": {"target": VANILLA, "params": [5.0]}}, r"guider_config.params=\[5.0\]: give a mapping"),
     ({"guider_config": {"target": VANILLA, "params": {"scale": 2.0, "scael": 2}}}, "unknown option scael"),
 ]
 
