@@ -75,8 +75,9 @@ class TaylorSeerGuider(shim.Skipping):
         }  # fmt: skip
         finite_number("scale", scale, SCALE_REMEDY)
         settings, inner = _parted({**named, **inner})
-        if self.wrapped is None:
-            self.__class__ = _made_for(type(self), _class_to_wrap(scale, guider_config, settings, inner))
+        wrapped = _class_to_wrap(scale, guider_config, settings, inner)
+        if wrapped is not self.wrapped:
+            self.__class__ = _made_for(type(self) if self.wrapped is None else type(self).__bases__[0], wrapped)
         self.settings, self._by_scale = settings, None if guider_config is not None else inner
         built = _build(self.wrapped, scale, {**((guider_config or {}).get("params") or {}), **inner})
         self.__dict__.update(_own_attributes(built))

@@ -343,3 +343,9 @@ def test_a_subclass_may_have_a_constructor_of_its_own():
 
     guider = Preset("fast", 4)
     assert isinstance(guider, IdentityGuider) and (guider.label, guider.interval) == ("fast", 4)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0}, {"guider_config": {"target": IDENTITY}}], ids=str)
+def test_the_class_of_a_guider_makes_guiders_of_whatever_class_is_asked_for(options):
+    made = type(TaylorSeerGuider(scale=3.0))(**options)
+    assert isinstance(made, IdentityGuider) and not isinstance(made, VanillaCFG)
