@@ -70,9 +70,10 @@ def _make_current(run):
 
 def resume(run):
     """Go on with ``run`` after a visit of it, in whose denoiser other loops may have stepped."""
+    runs = _runs.get()
     if run.ended:
         tidy()
-    elif run in _runs.get()[:-1]:
+    elif runs and runs[-1] is not run and run in runs:
         _make_current(run)
 
 
