@@ -31,6 +31,12 @@ def current(guider):
     return found[-1] if found else None
 
 
+def newest_run():
+    """The run that this context is in, whosever guider's; None where it is in none."""
+    runs = _runs.get()
+    return runs[-1] if runs and not runs[-1].ended else None
+
+
 def held_runs(guider):
     """The open runs that a loop still holds."""
     return [run for run in open_runs(guider) if run.claimed or not run.orphan]

@@ -176,10 +176,13 @@ class Run:
         Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
         forecast, and it combines them at every visit; else it is the guided output, which costs half.
         """
-        visit, again = asked.visit, varying and self.policy.keep.recombine
-        if not asked.gated and self.policy.keep.count and visit.reason not in REASONS:
+        visit, keep = asked.visit, self.policy.keep
+        again = varying and keep.recombine
+        if keep.count and not asked.gated and visit.reason not in REASONS:
             self._slipped(asked)
-        if visit.action == FORECAST:
+        if not keep.count:
+            guided = own(combine(denoised), denoised)
+        elif visit.action == FORECAST:
             output = self._weighted(visit, asked.x, self.policy.weights(visit, self.history))
             guided = combine(output) if again else output
         else:
@@ -187,7 +190,7 @@ class Run:
         self.visited.append(visit.sigma or math.nan)
         visit.seconds = perf_counter() - asked.started
         self._finite.read(visit.number - LATE)
-        if self._was_last():
+        if self.step is None and self._was_last():
             self.end()
         return guided
 
@@ -199,11 +202,12 @@ class Run:
 
     def called_with(self, asked, prepared):
         """What the inner guider hands the denoiser: samples that it may write into."""
-        self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
+        if self.policy.keep.count:
+            self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
 
     def _called(self, asked, denoised, combine, again):
         visit, keep = asked.visit, self.policy.keep
-        if not keep.count or visit.reason in REASONS:
+        if visit.reason in REASONS:
             return own(combine(denoised), denoised)
         apart = keep.branches > 1
         guided = None if apart else combine(denoised)
@@ -242,8 +246,8 @@ class Run:
     # The end.
 
     def _was_last(self):
-        """Whether a loop that announces no steps has made its last visit."""
-        if self.step is not None or not self.stepping.visits:
+        """Whether a loop that announces no steps has made its last visit, as far as its sampler is known."""
+        if not self.stepping.visits:
             return False
         steps = len(self.schedule.keys) - 1
         corrected = steps - (self.schedule.keys[-1] == 0)

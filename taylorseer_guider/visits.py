@@ -13,7 +13,7 @@ from contextvars import ContextVar
 
 import torch
 
-from .loops import asked_last, held_runs, open_runs, resume
+from .loops import asked_last, held_runs, newest_run, open_runs, resume
 from .run import Asked, own
 from .trust import REASONS
 
@@ -24,6 +24,9 @@ _gating = ContextVar("taylorseer_gating", default=())  # guiders whose denoiser 
 
 def _owner(guider):
     """(the run that a visit of ``guider`` belongs to here, None where that cannot be told; the reason)."""
+    newest = newest_run()
+    if newest is not None and newest.guider is guider and newest.called:
+        return newest, None  # nobody else steps within a sampler's own __call__
     found = held_runs(guider)
     if not found:
         return None, "no run"
