@@ -70,8 +70,8 @@ def is_calling(sampler):
 
 
 def _make_current(run):
-    _runs.set((*(other for other in _runs.get() if other is not run and (other.claimed or not other.orphan)), run))
-    tidy()
+    others = (other for other in _runs.get() if other is not run and not other.ended)
+    _runs.set((*(other for other in others if other.claimed or not other.orphan), run))
 
 
 def resume(run):

@@ -31,9 +31,11 @@ def _owner(guider):
     if not found:
         return None, "no run"
     newest = found[-1]
-    if not newest.called and newest.is_through() and any(run.expects_more() for run in found):
+    if newest.called or newest.expects_more():
+        return newest, None
+    if newest.is_through() and any(run.expects_more() for run in found):
         return None, "several runs"  # it has stepped in the middle of another's step
-    if newest.called or newest.expects_more() or all(run.claimed for run in found) or len(found) == 1:
+    if all(run.claimed for run in found) or len(found) == 1:
         return newest, None
     return None, "several runs"
 

@@ -91,6 +91,8 @@ def test_a_subclass_that_overrides_a_wrapped_method_is_wrapped_too():
 
 
 def test_attach_gates_a_sampler_of_an_unknown_host():
+    shim.install()  # so that the host's own methods are those within the wrapped ones, whatever ran before
+
     class Other:
         """A sampler of the family that inherits from none of the known ones."""
 
