@@ -10,9 +10,9 @@ import torch
 from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.standalone.config import instantiate_from_config
 
-from . import fitted, forecasts, solvers
-from .fitted import evenly
-from .workloads import EDM, NODES, own_guider, schedule, training
+from .peers import fitted, forecasts, solvers
+from .peers.fitted import evenly
+from .workloads import NODES, own_guider
 
 OURS, SOLVERS, FORECASTS = "ours", "fewer steps", "forecasts"
 SOLVERS_ON_PLAN, FORECASTS_ON_PLAN = "our nodes", "forecasts, our plan"
@@ -48,19 +48,19 @@ class Fit:
     recording: fitted.Recording
 
 
-def sampler_of(scale, options=None, solver="HeunEDMSampler", steps=NODES):
+def sampler_of(workload, options=None, solver="HeunEDMSampler", steps=NODES):
     """A sampler of the standalone host: with our guider and its ``options``, or with its own where they are None."""
-    guider = own_guider(scale)
+    guider = own_guider(workload.scale)
     if options is not None:
-        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": scale, **options}}
-    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": EDM}
+        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale, **options}}
+    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
     params = {"num_steps": steps, "discretization_config": edm, "guider_config": guider}
     return instantiate_from_config({"target": f"taylorseer_guider.standalone.sampling.{solver}", "params": params})
 
 
 def host(workload, **choices):
     """A run of ``sampler_of`` on ``workload``, begun: a function that samples."""
-    sampler = sampler_of(workload.scale, **choices)
+    sampler = sampler_of(workload, **choices)
     return partial(sampler, workload.network, workload.noise, workload.cond, workload.uc)
 
 
@@ -77,7 +77,7 @@ def fit(name, scale, files, budgets, folder, crops=8):
 
 def calibrated(batch, budgets, folder, walks=8, refine=16):
     """Calibrate on ``batch`` and return the file."""
-    sampler = sampler_of(batch.scale, {})
+    sampler = sampler_of(batch, {})
     runs = [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
     path = folder / f"{batch.name}_{batch.scale:g}_calibration.yaml"
     calibrate(sampler, batch.network, runs, calls=budgets, low=True, walks=walks, refine=refine, progress=False).save(path)
@@ -144,16 +144,17 @@ def at_once(sample, *arguments):
 
 
 def _solve(solve, sigmas, workload):
-    return solve(workload.denoise, workload.noise, sigmas)
+    """``sigmas(workload)`` are those of the run."""
+    return solve(workload.denoise, workload.noise, sigmas(workload))
 
 
 def _foretell(plan, make, workload):
-    return forecasts.heun(workload.denoise, workload.noise, schedule(), set(plan).__contains__, make())
+    return forecasts.heun(workload.denoise, workload.noise, workload.sigmas(), set(plan).__contains__, make())
 
 
 def _fsampler(order, tolerance, workload):
     sampler = forecasts.FSampler(order, tolerance, NODES)
-    return forecasts.heun(workload.denoise, workload.noise, schedule(), sampler.wanted, sampler)
+    return forecasts.heun(workload.denoise, workload.noise, workload.sigmas(), sampler.wanted, sampler)
 
 
 @torch.no_grad()

@@ -1,18 +1,15 @@
 """The code bases whose real samplers these tests run: where they are, and how to import them without heavy company."""
 
 import importlib
-import importlib.abc
-import importlib.machinery
 import os
 import sys
 import types
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-NEVER_CALLED = ("k_diffusion", "kornia", "kornia_rs", "open_clip", "requests", "torchvision", "transformers")
-LOOKS_FOR_THEM = ("torchmetrics", "pytorch_lightning")  # must have looked before a stand-in is there to be found
+from standins import stand_ins
+
 
 
 @dataclass(frozen=True)
@@ -85,48 +82,10 @@ SUPIR = Family(
 FAMILIES = (IMAGINAIRY, SGM, INFDIT, COGVIDEO, COGVIEW, SUPIR)
 
 
-class _StandIn(types.ModuleType):
-    """An empty module: every name in it is an empty class, good for being imported and for nothing else."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a stand-in for what is in ``NEVER_CALLED``. First on the path: an installed one may lack what it needs itself."""
-
-    def find_spec(self, name, path=None, target=None):
-        known = name.split(".")[0] in NEVER_CALLED
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
-
-    def create_module(self, spec):
-        return _StandIn(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-@contextmanager
-def _stand_ins():
-    for name in LOOKS_FOR_THEM:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    finder = _StandIns()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
-            del sys.modules[name]
-
-
 def loaded(family):
     """The family's modules, by name, imported for as long as the process lasts: it has this host and no other."""
     if family.root is not None:
         sys.path.insert(0, str(family.root))
-    with _stand_ins():
+    with stand_ins():
         modules = {name: importlib.import_module(f"{family.package}.{name}") for name in family.modules}
     return types.SimpleNamespace(**modules)

@@ -35,7 +35,7 @@ def standalone(name):
     """A sampler of the standalone host."""
 
     def solve(denoise, noise, sigmas):
-        nodes = {"target": "bench.solvers.Nodes", "params": {"sigmas": sigmas}}
+        nodes = {"target": "bench.peers.solvers.Nodes", "params": {"sigmas": sigmas}}
         target = f"taylorseer_guider.standalone.sampling.{name}"
         sampler = instantiate_from_config({"target": target, "params": {"num_steps": 1, "discretization_config": nodes}})
         return sampler(lambda x, sigma, cond: denoise(x, sigma[0]), noise, {})

@@ -1,16 +1,16 @@
 """Methods by others that are fitted on runs of the model: recorded once for a scale, on photographs it was trained on."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from taylorseer_guider.calibration.plans import anneal, neighbours
 from taylorseer_guider.calibration.squares import ridge
 
+from ..workloads import Workload
 from . import forecasts
 from .solvers import standalone
-from .workloads import Workload, schedule
 
 HISTORY = 4
 RIDGE = 1e-8
@@ -38,7 +38,7 @@ class Recording:
 @torch.no_grad()
 def record(workload):
     """Heun's run with every visit called, and one more call a node for ``shifts``. Of two visits the later, at Heun's own x."""
-    sigmas, visits = schedule(), {}
+    sigmas, visits = workload.sigmas(), {}
 
     def denoise(x, sigma):
         visits[float(sigma)] = x, workload.denoise(x, sigma)
@@ -91,7 +91,7 @@ def budcache(recording, budget, seed=0, walks=WALKS, share=2):
     rng = random.Random(seed)
     for begin in (even, anneal(guess, even, recording.count, rng)):
         anneal(guess, begin, recording.count, rng)
-    tried, few = {}, part(recording.workload, share)
+    tried, few = {}, recording.workload.part(slice(share))
 
     def walk(plan):
         with torch.no_grad():
@@ -118,12 +118,6 @@ def replay(recording, plan):
     x = forecasts.heun(denoise, begin, recording.sigmas.double(), plan.__contains__, forecasts.Reuse())
     miss = x - unit[-1]
     return max(float(miss @ recording.gram @ miss), 1e-30)
-
-
-def part(workload, count):
-    """The first ``count`` of a batch."""
-    first = {name: {key: value[:count] for key, value in getattr(workload, name).items()} for name in ("cond", "uc")}
-    return replace(workload, noise=workload.noise[:count], **first)
 
 
 def evenly(budget, count):

@@ -1,0 +1,1 @@
+"""Methods by others, from their packages where there are any, else written from their papers."""

@@ -1,0 +1,5 @@
+"""What is sampled: each workload a module with ``held_out(scale, count)`` and ``training(scale, count)``."""
+
+from .base import FULL_CALLS, NODES, Workload, own_guider
+
+__all__ = ["FULL_CALLS", "NODES", "Workload", "own_guider"]

@@ -1,0 +1,57 @@
+"""The embedded model, which is ours: held-out crops of `chelsea` and `coffee` to enlarge."""
+
+import numpy as np
+import torch
+
+from taylorseer_guider import tiny
+from taylorseer_guider.tiny.model import edm_denoiser
+from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
+
+from .base import Workload
+
+
+def held_out(scale, count=32, size=48, dtype=torch.float32):
+    """``count`` crops, drawn once and for all: the first ones are the same whatever the count, and no two are one."""
+    rng, images, taken = np.random.default_rng(20), [], set()
+    while len(images) < count:
+        place = _draw(rng, HELD_OUT[len(images) % len(HELD_OUT)], size)
+        if place not in taken:
+            taken.add(place)
+            images.append(_crop(place, size))
+    return _workload(images, scale, 0, dtype)
+
+
+def training(scale, count=8, size=48, seed=1000):
+    """Crops of the photographs that the model was trained on: what fitted methods may look at."""
+    rng = np.random.default_rng(seed)
+    images = [_crop(_draw(rng, TRAINING[n % len(TRAINING)], size), size) for n in range(count)]
+    return _workload(images, scale, seed, torch.float32)
+
+
+def _draw(rng, name, size):
+    """(name, top, left) of a crop."""
+    return name, *(int(rng.integers(length - size + 1)) for length in photograph(name).shape[:2])
+
+
+def _crop(place, size):
+    name, top, left = place
+    return photograph(name)[top : top + size, left : left + size]
+
+
+def _workload(images, scale, seed, dtype):
+    enlarged = tiny.enlarge(tiny.shrink(tiny.from_uint8(np.stack(images))))
+    draw = lambda n: torch.randn(enlarged.shape[1:], generator=torch.Generator().manual_seed(1000 * seed + n))  # noqa: E731
+    noise = torch.stack([draw(n) for n in range(len(images))])
+    cond, uc = {"concat": enlarged}, {"concat": torch.zeros_like(enlarged)}
+    denoiser = tiny.load_denoiser() if dtype == torch.float32 else low_precision(dtype)
+    return Workload("embedded", scale, denoiser, noise, cond, uc, decode=lambda x, cond: tiny.with_residual(x, cond["concat"]))
+
+
+def low_precision(dtype):
+    """The embedded denoiser with a network of ``dtype``; preconditioning and sampler stay float32, as hosts under autocast."""
+    network, scaled = tiny.load_network(dtype=dtype), edm_denoiser()
+
+    def narrow(x, c_noise, cond):
+        return network(x.to(dtype), c_noise.to(dtype), {key: value.to(dtype) for key, value in cond.items()}).float()
+
+    return lambda x, sigma, cond: scaled(narrow, x, sigma, cond)
