@@ -1,48 +1,46 @@
 """Fidelity at equal denoiser calls: this guider against solvers with fewer steps and other forecasts, on held-out inputs.
 
-Every method starts from the same noise. PSNR is to the exact solution (a fine Heun run); the full run is 20-step Heun with the
-host's own guider, 39 calls. Results are written after every workload, so an interrupted run keeps what it has.
-`--options` ranks the guider's options instead: how the defaults were chosen.
+Every method starts from the same noise, on many pictures; figures are picture by picture: mean, worst, pooled, and how sure a
+difference is. dB is PSNR to the exact solution (a fine Heun run); the full run is 20-step Heun with the host's own guider, 39
+calls. Each row is written as soon as it is measured, and the same command goes on where it was stopped.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench import BUDGETS, SHOWN
-from command import ROOT, Parser, exit_code
-
-CALIBRATIONS = sorted((ROOT / "configs").glob("tiny_calibration*.yaml"))
+from bench import BUDGETS, PARTS, WORKLOADS
+from command import Parser, exit_code, whole
 
 
 def parse(argv):
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a minimal run: scale 1, the smallest size, one seed, 5 and 8 calls")
-    add("--workloads", nargs="+", choices=("mixture", "embedded"), default=["mixture", "embedded"])
-    add("--scales", type=float, nargs="+", default=[1.0, 1.5, 2.5], help="guidance scales")
-    add("--sizes", type=int, nargs="+", default=[48, 96], help="pixels of a held-out crop; all budgets at the first")
-    add("--seeds", type=int, nargs="+", default=[0, 1], help="noise and crops; sizes but the first take the first seed")
-    add("--crops", type=int, default=1, help="held-out crops in a batch, at most 4")
-    add("--budgets", type=int, nargs="+", default=list(BUDGETS), help="denoiser calls")
-    add("--training", type=int, default=8, help="crops of training photographs that L2P and BudCache are fitted on")
-    add("--calibrations", type=Path, nargs="+", default=CALIBRATIONS, help="calibration files, looked up by scale")
+    add("parts", nargs="*", metavar="PART", help=f"what to measure, of {', '.join(PARTS)} (default: methods)")
+    add("--quick", action="store_true", help="the short form for tests: 2 pictures, the first scale, 5 and 8 calls")
+    add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    add("--scales", type=float, nargs="+", help="guidance scales; without it, those of each workload")
+    add("--pictures", type=whole(1, 10_000), metavar="N", help="of each workload; without it, its own number (32 or 16)")
+    add("--budgets", type=whole(1, 20), nargs="+", default=list(BUDGETS), help="denoiser calls")
+    add("--training", type=whole(1, 10_000), metavar="N", help="pictures that fitted methods see; without it, each workload's")
     add("--out-dir", type=Path, default=Path("out/benchmark"))
-    add("--options", action="store_true", help="rank the guider's options instead of comparing methods")
     args = parser.parse_args(argv)
-    quick = {"scales": args.scales[:1], "sizes": args.sizes[:1], "seeds": [0], "budgets": list(SHOWN), "training": 2}
-    return argparse.Namespace(**{**vars(args), **(quick if args.quick else {})})
+    args.parts = args.parts or list(PARTS[:1])
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"{', '.join(unknown)}: there is {', '.join(PARTS)}")
+    quick = {"pictures": 2, "budgets": [5, 8], "training": 2, "scales": [1.0]} if args.quick else {}
+    return argparse.Namespace(**{**vars(args), **quick})
 
 
 def run(args):
-    from bench import compare
+    from bench.parts import run
 
-    (compare.rank if args.options else compare.compare)(args)
+    run(args)
 
 
 def main(argv=None):
     args = parse(argv)
-    kept = f"{args.out_dir} holds the workloads that were finished"
+    kept = f"{args.out_dir} holds the rows that were finished; the same command goes on"
     return exit_code("benchmark.py", lambda: run(args), (ValueError, OSError), kept)
 
 

@@ -22,7 +22,7 @@ def arguments():
     add("--config", type=Path, default=FASHION / "model.yaml", help="the model, as sgm writes it down")
     add("--run-dir", type=Path, default=Path("runs/sgm_toy"), help="checkpoints and loss curve (log/*/metrics.csv)")
     add("--out", type=Path, help="where the weights go (default: beside the benchmark)")
-    add("--steps", type=int, default=4000, help="of the network; the classifier takes as many as its loss needs")
+    add("--steps", type=int, default=3000, help="of the network; the classifier takes as many as its loss needs")
     add("--epoch", type=int, default=250, help="steps between checkpoints")
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float, default=1e-3)

@@ -1,107 +1,84 @@
-"""pareto.png: calls against dB. sheet.png: what the figures look like."""
+"""A plot for each workload: calls against dB to the exact solution, with intervals over pictures."""
 
 from io import BytesIO
-from itertools import cycle
 
 import numpy as np
 from PIL import Image
 
-from pictures import contact_sheet, replacing, write_picture
-from taylorseer_guider import tiny
+from pictures import replacing
 
-from .methods import OURS
-from .tables import best, mean
+from .methods import CALIBRATED, DEFAULT, OURS, OURS_FITTED, UNFITTED
+from .spread import interval, summary
+from .tables import ALL_OTHERS, best, budgets_of, full_run
 from .workloads import FULL_CALLS
 
-OUR_COLOURS = {
-    "": "tab:blue",
-    ", even nodes": "navy",
-    ", denoised": "deepskyblue",
-    ", eps 2, later": "tab:purple",
-    ", adaptive": "tab:green",
-    ", calibrated": "tab:red",
-}
-COLOURS = 128
-STYLES = {"fewer steps": "-", "our nodes": "--", "forecasts": "-.", "forecasts, our plan": ":"}
+COLOURS = 96
+OUR_LOOKS = {DEFAULT: "tab:blue", CALIBRATED: "tab:red"}
+ENVELOPES = {"best of others without a fit": (UNFITTED, "black"), "best of all others": (ALL_OTHERS, "dimgrey")}
 
 
-def pareto(rows, path):
-    """A panel for each workload and scale; ours thick, the others thin, the best of the others as a black envelope."""
+def pareto(kind, by_scale, path):
+    """``by_scale`` {scale: rows}. The mean over pictures above, the worst picture below; ours in colour, others thin and grey."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    kinds = list(dict.fromkeys((row["workload"], row["size"]) for row in rows))
-    scales = sorted({row["scale"] for row in rows})
-    figure, axes = plt.subplots(
-        len(kinds), len(scales), figsize=(5.2 * len(scales) + 3.2, max(4.6 * len(kinds), 7)), squeeze=False, layout="constrained"
-    )
-    others = dict.fromkeys(row["label"] for row in rows if row["family"] not in (OURS, "full run"))
-    colours = plt.colormaps["turbo"](np.linspace(0.05, 0.95, max(len(others), 1)))
-    looks = {label: {"color": c, "marker": m} for label, c, m in zip(others, colours, cycle("osv^DPX*"), strict=False)}
+    size = (4.6 * len(by_scale) + 2.6, 7.2)
+    figure, axes = plt.subplots(2, len(by_scale), figsize=size, squeeze=False, sharex="col", layout="constrained")
     handles = {}
-    for (name, size), line in zip(kinds, axes, strict=True):
-        for scale, panel in zip(scales, line, strict=True):
-            known = [row for row in rows if (row["workload"], row["size"], row["scale"]) == (name, size, scale)]
-            if known:
-                handles |= draw(panel, known, looks)
-                panel.set_title(f"{name}, {size} px, scale {scale:g}")
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, handlelength=3)
+    for column, (scale, rows) in zip(axes.T, by_scale.items(), strict=True):
+        for panel, which in zip(column, (0, 1), strict=True):
+            handles |= draw(panel, rows, which)
+        column[0].set_title(f"{kind}, scale {scale:g}")
+        column[1].set_xlabel("guided calls")
+    axes[0, 0].set_ylabel("dB to the exact solution, mean")
+    axes[1, 0].set_ylabel("dB, the worst picture")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
     drawn = BytesIO()
-    figure.savefig(drawn, dpi=110)
+    figure.savefig(drawn, dpi=100)
     plt.close(figure)
     with replacing(path) as partial:  # a quarter of the size with few colours, and lines look the same
         Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(partial, format="PNG")
 
 
-def draw(panel, rows, looks):
-    """One panel. Returns {label: a line for the legend}."""
-    handles = {}
-    full = mean([row for row in rows if row["label"] == "full run"])
-    handles[f"full run, {FULL_CALLS} calls"] = panel.axhline(full, color="grey", linewidth=1)
-    for family, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row["family"] != "full run"):
-        points = curve([row for row in rows if row["label"] == label])
-        if family == OURS:
-            colour = OUR_COLOURS[label.removeprefix("TaylorSeerGuider")]
-            look = {"color": colour, "linewidth": 2.8, "marker": "o", "markersize": 6, "zorder": 5}
-        else:
-            look = {**looks[label], "linewidth": 1, "markersize": 3.5, "linestyle": STYLES[family], "alpha": 0.8}
-        (handles[label],) = panel.plot(*zip(*points, strict=True), label=label, **look)
-    budgets = sorted({row["budget"] for row in rows if row["budget"]})
-    top = [(budget, best(rows, budget, ours=False)) for budget in budgets]
-    envelope = [(budget, found[0]) for budget, found in top if found]
-    if envelope:
-        (line,) = panel.plot(*zip(*envelope, strict=True), color="black", linewidth=2.4, linestyle=(0, (4, 2)), zorder=4)
-        handles["best of the others"] = line
-    highest = max(row["exact_dB"] for row in rows if row["exact_dB"] is not None)
-    panel.set(xscale="log", xlabel="denoiser calls", ylabel="dB to the exact solution", ylim=(15, max(highest + 3, 20)))
-    ticks = sorted({*budgets, FULL_CALLS})
-    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+def draw(panel, rows, which):
+    """One panel: ``which`` of (mean, worst). Returns {label: a line for the legend}."""
+    full = full_run(rows)
+    handles = {f"full run, {FULL_CALLS} calls": panel.axhline(summary(full["exact_dB"])[which], color="grey", linewidth=1)}
+    for family, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row is not full):
+        known = sorted((row for row in rows if row["label"] == label), key=lambda row: row["calls"])
+        points = [(row["calls"], summary(row["exact_dB"])[which]) for row in known]
+        ours = label in OUR_LOOKS
+        look = {"color": OUR_LOOKS[label], "linewidth": 2.4, "marker": "o", "zorder": 5} if ours else _thin(family)
+        (line,) = panel.plot(*zip(*points, strict=True), **look)
+        if ours and which == 0:
+            lows, highs = zip(*(interval(row["exact_dB"]) for row in known), strict=True)
+            panel.fill_between([row["calls"] for row in known], lows, highs, color=OUR_LOOKS[label], alpha=0.18)
+        handles |= {label: line} if ours else {_named(family): line}
+    return handles | _envelopes(panel, rows, which)
+
+
+def _thin(family):
+    return {"color": "tab:green" if family in (OURS, OURS_FITTED) else "silver", "linewidth": 0.8, "alpha": 0.8}
+
+
+def _named(family):
+    return "ours, other options" if family in (OURS, OURS_FITTED) else "others, each"
+
+
+def _envelopes(panel, rows, which):
+    handles, budgets = {}, budgets_of(rows)
+    for name, (families, colour) in ENVELOPES.items():
+        top = [(budget, best(rows, budget, families)) for budget in budgets]
+        known = [(budget, row) for budget, row in top if row is not None]
+        if known:
+            points = [(budget, summary(row["exact_dB"])[which]) for budget, row in known]
+            style = {"color": colour, "linewidth": 2, "linestyle": (0, (4, 2)), "zorder": 4}
+            (handles[name],) = panel.plot(*zip(*points, strict=True), **style)
+    values = [summary(row["exact_dB"])[which] for row in rows]
+    panel.set(xscale="log", ylim=(max(min(values), 10), np.ceil(max(values)) + 2))
+    panel.set_xticks([*budgets, FULL_CALLS], [str(tick) for tick in (*budgets, FULL_CALLS)])
     panel.set_xticks([], minor=True)
     panel.grid(alpha=0.25)
     return handles
-
-
-def curve(rows):
-    """[(calls, mean dB)] by calls: a point for each budget, or for each setting of a method without budgets."""
-    groups = {}
-    for row in rows:
-        groups.setdefault(row["budget"] or row["setting"], []).append(row)
-    return sorted((mean(group, "calls"), mean(group)) for group in groups.values())
-
-
-def sheet(shown, path, budgets):
-    """``shown``: [(rows, pictures)] of a workload each, as ``measure`` returns them. A row of crops for each of them."""
-    panels = {}
-    for rows, pictures in shown:
-        scale = rows[0]["scale"]
-        panels[f"exact solution\nscale {scale:g}"] = pictures["exact"]
-        full = mean([row for row in rows if row["label"] == "full run"])
-        panels[f"full run, {FULL_CALLS} calls\n{full:.1f} dB, scale {scale:g}"] = pictures["full run"]
-        for budget in budgets:
-            for ours in (True, False):
-                dB, label = best(rows, budget, ours)
-                panels[f"{label}\n{budget} calls, {dB:.1f} dB, scale {scale:g}"] = pictures[label, budget]
-    crops = {caption: tiny.to_uint8(picture)[0].numpy() for caption, picture in panels.items()}
-    write_picture(path, contact_sheet(crops, columns=2 + 2 * len(budgets)))

@@ -19,6 +19,7 @@ from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.standalone.config import instantiate_from_config
 
+SCHEDULED = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType]  # how the host's schedule leaves its learning rate
 EMBEDDING = "conditioner.embedders.0.embedding.weight"
 
 
@@ -101,12 +102,14 @@ def train(args):
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     engine = build_engine(args)
     if args.export:
-        engine.load_state_dict(torch.load(args.export, weights_only=True)["state_dict"])
+        with torch.serialization.safe_globals(SCHEDULED):
+            engine.load_state_dict(torch.load(args.export, weights_only=True)["state_dict"])
         export(engine, args.out)
         return
     images, classes = read(args.data_dir, "train")
     trainer, last = build_trainer(args), args.run_dir / "last.ckpt"
     epochs = Epochs(Draws(images, classes, args.epoch * args.batch_size, args.seed), args.batch_size)
-    trainer.fit(engine, epochs, ckpt_path=last if last.exists() else None)
+    with torch.serialization.safe_globals(SCHEDULED):
+        trainer.fit(engine, epochs, ckpt_path=last if last.exists() else None)
     export(engine, args.out)
     print(f"{'weights':<10} {args.out}\n{'loss curve':<10} {Path(trainer.logger.log_dir) / 'metrics.csv'}")

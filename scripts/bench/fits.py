@@ -1,0 +1,89 @@
+"""Methods that look at runs of the model beforehand: fitted once for a kind and a scale, never on held-out pictures, and kept.
+
+What a fit saw and what it cost is kept beside it. A fit that is on disk is not made again.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+
+from pictures import write_text
+from taylorseer_guider import Calibration, calibrate
+
+from .methods import FITTED, Method, at_once, foretell, sampler_of
+from .peers import fitted, forecasts
+from .peers.fitted import evenly
+from .workloads import NODES
+
+WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each
+SEEN = 8  # pictures that L2P and BudCache record
+
+
+@dataclass
+class Fits:
+    """What is known of a model at one scale before the held-out batch is seen."""
+
+    folder: Path
+    batch: object  # the training Workload
+    calibration: Path | None = None  # for this scale
+    plans: dict = field(default_factory=dict)  # budget -> nodes to call, of this calibration or of the one with the nearest scale
+    costs: dict = field(default_factory=dict)  # name of a fit -> calls, seconds, pictures
+
+    def methods(self, budgets):
+        """The fitted methods of others. Fitting happens when one is asked for that is not on disk."""
+        recording = fitted.record(self.batch.part(slice(SEEN)))
+        for budget in [budget for budget in budgets if budget < NODES]:
+            even = evenly(budget, NODES)
+            yield Method("L2P", FITTED, budget, at_once(foretell, even, linear(even, recording)))
+            if budget in self.plans:
+                plan = self.plans[budget]
+                yield Method("L2P, our plan", FITTED, budget, at_once(foretell, plan, linear(plan, recording)))
+            searched = self.kept(f"budcache_{budget}", lambda budget=budget: list(fitted.budcache(recording, budget)))
+            yield Method("reuse, searched (BudCache)", FITTED, budget, at_once(foretell, searched, forecasts.Reuse))
+
+    def kept(self, name, make):
+        """What ``make()`` returns (plain values), made once and kept as JSON with what it cost."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            found, cost = priced(self.batch, make)
+            write_text(path, json.dumps({"found": found, "cost": cost}))
+        content = json.loads(path.read_text())
+        self.costs[name] = content["cost"]
+        return content["found"]
+
+
+def priced(batch, make):
+    """(``make()``, {calls, seconds, pictures}): what it cost on ``batch``."""
+    calls, started = batch.calls, perf_counter()
+    found = make()
+    return found, {"calls": batch.calls - calls, "seconds": perf_counter() - started, "pictures": len(batch.noise)}
+
+
+def fit(kind, scale, budgets, folder, count=None):
+    """The ``Fits`` of ``kind`` at ``scale``: a shipped calibration for it, or one that is made on ``count`` training pictures."""
+    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}"
+    folder.mkdir(parents=True, exist_ok=True)
+    fits = Fits(folder, kind.training(scale, count or kind.fitted_on))
+    found = {Calibration.load(path).fitted.scale: path for path in kind.calibrations}
+    if not found:
+        found = {scale: folder / "calibration.yaml"}
+        fits.kept("calibration", lambda: calibrated(fits.batch, [b for b in budgets if b < NODES], found[scale]))
+    near = Calibration.load(found[min(found, key=lambda other: abs(other - scale))])
+    fits.plans = {budget: solved.nodes for budget, solved in near.budgets.items()}
+    fits.calibration = found.get(scale)
+    return fits
+
+
+def calibrated(batch, budgets, path):
+    """Calibrate on ``batch`` and write the file; returns its name."""
+    sampler, runs = sampler_of(batch, {}), [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
+    found = calibrate(sampler, batch.network, runs, calls=budgets, low=True, walks=WALKS, refine=GRADIENTS, progress=False)
+    found.save(path)
+    return path.name
+
+
+def linear(plan, recording):
+    rows = fitted.l2p(recording, plan)
+    return lambda: forecasts.Linear(rows, fitted.HISTORY)

@@ -1,0 +1,2 @@
+def flip(a,b): return [None]*len(a)
+ssimulacra2=flip

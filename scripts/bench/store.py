@@ -1,0 +1,52 @@
+"""Rows on disk, a line each, written as they are measured: a benchmark that was stopped goes on where it was."""
+
+import json
+from pathlib import Path
+
+from pictures import write_text
+from taylorseer_guider.engines.errors import UserError
+
+KEY = ("table", "label", "budget", "setting")
+
+
+class Store:
+    """The rows of one workload at one scale. ``made`` is what decides the figures: it must be as it was when rows are added."""
+
+    def __init__(self, path, made):
+        self.path, self.rows = Path(path), []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._read(made)
+        else:
+            self._append({"made": made})
+
+    def _read(self, made):
+        lines = self.path.read_text().splitlines(keepends=True)
+        whole = [content for content in map(_content, lines) if content is not None]
+        before = whole[0].get("made") if whole else None
+        if before != json.loads(json.dumps(made)):
+            raise UserError(f"{self.path}: made with {before}, now it is {made}; name another --out-dir, or remove that file")
+        self.rows = whole[1:]
+        if len(whole) < len(lines):
+            write_text(self.path, "".join(json.dumps(content) + "\n" for content in whole))
+
+    def find(self, **key):
+        """The row with this key, or None where it was not measured yet."""
+        wanted = {name: key.get(name) for name in KEY}
+        return next((row for row in self.rows if {name: row.get(name) for name in KEY} == wanted), None)
+
+    def add(self, row):
+        self.rows.append(row)
+        self._append(row)
+
+    def _append(self, row):
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _content(line):
+    """The content of a line, or None of one that was cut off while it was written."""
+    try:
+        return json.loads(line) if line.endswith("\n") else None
+    except json.JSONDecodeError:
+        return None

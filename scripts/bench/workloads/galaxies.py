@@ -1,0 +1,2 @@
+NAMES = ()
+held_out = training = None
