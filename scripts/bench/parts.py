@@ -2,9 +2,14 @@
 
 from pictures import write_text
 
-from .compare import compare
+from . import quality
+from .compare import compare, compared, scales
+from .kinds import KINDS
+from .options import option_table, ranked
 from .plots import pareto
 from .tables import budget_table, seen_table
+
+JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
 
 def run(args):
@@ -14,17 +19,38 @@ def run(args):
         DO[part](args)
 
 
+def show(args, name, *tables):
+    """Print ``tables``, and write them to a file of that name."""
+    text = "\n\n".join(tables) + "\n"
+    write_text(args.out_dir / f"{name}.txt", text)
+    print(text, flush=True)
+
+
 def compare_methods(args):
     """Every method on every workload: a table and a plot for each workload, as soon as it is measured."""
     done = {}
     for kind, scale, rows in compare(args):
         done.setdefault(kind.name, {})[scale] = rows
-        tables = [budget_table(kind.name, scale, rows)]
-        if kind.perceptual:
-            tables.append(seen_table(kind.name, scale, rows))
-        write_text(args.out_dir / f"{kind.name}-{scale:g}.txt", "\n\n".join(tables) + "\n")
+        seen = [seen_table(kind.name, scale, rows)] if kind.perceptual else []
+        show(args, f"{kind.name}-{scale:g}", budget_table(kind.name, scale, rows), *seen)
         pareto(kind.name, done[kind.name], args.out_dir / f"{kind.name}.png")
-        print("\n\n".join(tables), end="\n\n", flush=True)
 
 
-DO = {"methods": compare_methods}
+def judge_quality(args):
+    """A thousand pictures of clothes a scale, by a classifier."""
+    count = args.pictures or 1000
+    for scale in scales(args, KINDS["fashion"]):
+        rows = quality.measured(args, scale, compared(args, KINDS["fashion"], scale), [JUDGED], count)
+        show(args, f"quality-{scale:g}", quality.table(scale, rows, count))
+
+
+def rank_options(args):
+    """Every combination of the guider's options, ranked on each workload and over all."""
+    rows = []
+    for name, scale, found in ranked(args):
+        rows += found
+        print(f"{name}, scale {scale:g}\n{option_table(found, most=4)}\n", flush=True)
+    show(args, "options", f"all\n{option_table(rows)}")
+
+
+DO = {"methods": compare_methods, "quality": judge_quality, "options": rank_options}

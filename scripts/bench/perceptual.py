@@ -1,2 +1,5 @@
-def flip(a,b): return [None]*len(a)
-ssimulacra2=flip
+def flip(a, b):
+    return [None] * len(a)
+
+
+ssimulacra2 = flip

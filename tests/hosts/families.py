@@ -11,7 +11,6 @@ from pathlib import Path
 from standins import stand_ins
 
 
-
 @dataclass(frozen=True)
 class Family:
     """One code base: an installed package, or a checkout that an environment variable names."""
