@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import benchmark
-from bench import compare, fits, kinds, measure, methods, options, parts, plots, spread, store, tables
+from bench import compare, fits, kinds, measure, methods, options, parts, spread, store, tables
 from bench.peers import fitted
 from bench.workloads import embedded, mixture
 from taylorseer_guider.engines.errors import UserError

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-
 from pictures import write_text
 from taylorseer_guider import Calibration, calibrate
 

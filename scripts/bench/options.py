@@ -53,8 +53,8 @@ def ranked(args):
 def option_table(rows, most=12):
     """The best options by mean dB over budgets and scales, one column a solver; the default is marked."""
     means = {}
-    for label in dict.fromkeys(row["label"].rpartition(",")[0] for row in rows):
-        per_solver = [_mean([row for row in rows if row["label"] == f"{label}, {solver}"]) for solver in SAMPLERS]
+    for label in dict.fromkeys(found["label"].rpartition(",")[0] for found in rows):
+        per_solver = [_mean([found for found in rows if found["label"] == f"{label}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, fmean(per_solver)]
     default = Settings(calls=5)  # every budget is spread
     quantity = default.quantity_on(noisy=False)

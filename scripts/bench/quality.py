@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 
 from .compare import FULL_RUN
-from .fashion.classifier import judge, load, moments
 from .fashion.classifier import frechet as distance
+from .fashion.classifier import judge, load, moments
 from .fits import fit
 from .kinds import KINDS
 from .measure import sampled

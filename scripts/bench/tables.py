@@ -29,7 +29,7 @@ def best(rows, budget, families):
     return max(known, key=lambda row: summary(row["exact_dB"])[0], default=None)
 
 
-def three(row, key="exact_dB", width=16):
+def three(row, key="exact_dB", width=17):
     """mean/worst/pooled of a row, or a dash."""
     return f"{'-' if row is None else '/'.join(f'{value:.1f}' for value in summary(row[key])):>{width}}"
 
@@ -44,18 +44,18 @@ def budget_table(kind, scale, rows):
     """dB to the exact solution, mean/worst/pooled over pictures: a line a method, a column a budget; then the duels."""
     budgets = budgets_of(rows)
     lines = [f"{title(kind, scale, rows)}: dB to the exact solution, mean/worst/pooled over pictures"]
-    lines.append(f"{'guided calls':<{WIDE}}" + "".join(f"{budget:>16}" for budget in budgets))
+    lines.append(f"{'guided calls':<{WIDE}}" + "".join(f"{budget:>17}" for budget in budgets))
     per_call = 1 if scale == 1 else 2
-    lines.append(f"{'branches':<{WIDE}}" + "".join(f"{budget * per_call:>16}" for budget in budgets))
-    for label in dict.fromkeys(row["label"] for row in rows if row["budget"] and row["label"] != "full run"):
-        lines.append(f"{label:<{WIDE}}" + "".join(three(at(rows, label, budget)) for budget in budgets).rstrip())
+    lines.append(f"{'branches':<{WIDE}}" + "".join(f"{budget * per_call:>17}" for budget in budgets))
+    labels = dict.fromkeys(row["label"] for row in rows if row["budget"] and row["label"] != "full run")
+    lines += [f"{label:<{WIDE}}" + "".join(three(at(rows, label, budget)) for budget in budgets) for label in labels]
     for ours, families in DUELS.items():
         lines += duel(rows, budgets, ours, families)
     return "\n".join([*lines, *chosen(rows)])
 
 
 def duel(rows, budgets, ours, families):
-    """``ours`` - the best of ``families``: the mean over pictures with its interval, the difference of the worst, and who it is."""
+    """``ours`` - the best of ``families``: the mean over pictures with its interval, of the worst, and who it is."""
     pairs = {budget: (at(rows, ours, budget), best(rows, budget, families)) for budget in budgets}
     pairs = {budget: pair for budget, pair in pairs.items() if None not in pair}
     if not pairs:
@@ -67,8 +67,8 @@ def duel(rows, budgets, ours, families):
         if budget in pairs:
             mine, theirs = (row["exact_dB"] for row in pairs[budget])
             (mean, low, high), bottom = difference(mine, theirs), summary(mine)[1] - summary(theirs)[1]
-        apart.append(f"{'-' if mean is None else f'{mean:+.1f} [{low:+.1f},{high:+.1f}]':>16}")
-        worst.append(f"{'-' if bottom is None else f'{bottom:+.1f}':>16}")
+        apart.append(f"{'-' if mean is None else f'{mean:+.1f} [{low:+.1f},{high:+.1f}]':>17}")
+        worst.append(f"{'-' if bottom is None else f'{bottom:+.1f}':>17}")
     named = ", ".join(f"{budget}: {theirs['label']}" for budget, (_, theirs) in pairs.items())
     return [
         f"{ours} - {against} ({named})",
@@ -89,13 +89,13 @@ def chosen(rows):
 def seen_table(kind, scale, rows):
     """What follows the eye, of ours and of the best others: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best), sharpness."""
     lines = [f"{kind}, scale {scale:g}: to the exact solution, mean over pictures (worst)"]
-    lines.append(f"{'':<{WIDE}}" + "".join(f"{n:>16}" for n in ("calls", "SSIM", "FLIP", "SSIMULACRA2", "sharpness")))
+    lines.append(f"{'':<{WIDE}}" + "".join(f"{n:>17}" for n in ("calls", "SSIM", "FLIP", "SSIMULACRA2", "sharpness")))
     for budget in budgets_of(rows):
         shown = [at(rows, label, budget) for label in DUELS] + [best(rows, budget, families) for families in DUELS.values()]
         for row in {id(row): row for row in shown if row is not None}.values():
             cells = [seen(row, "exact_SSIM", min, 4), seen(row, "FLIP", max, 4), seen(row, "SSIMULACRA2", min, 1)]
             cells.append(f"{fmean(row['sharpness']):.3f}")
-            lines.append(f"{row['label']:<{WIDE}}{budget:>16}" + "".join(f"{cell:>16}" for cell in cells))
+            lines.append(f"{row['label']:<{WIDE}}{budget:>17}" + "".join(f"{cell:>17}" for cell in cells))
     return "\n".join(lines)
 
 

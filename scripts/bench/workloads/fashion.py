@@ -52,7 +52,7 @@ def labels(count):
 
 @cache
 def load():
-    """(denoiser, embedding (10, 128)): the averaged weights in sgm's UNet under EDM's preconditioning, as sgm's Denoiser has it."""
+    """(denoiser, embedding (10, 128)): the averaged weights in sgm's UNet, under EDM's preconditioning as in sgm's Denoiser."""
     params = OmegaConf.load(FOLDER / "model.yaml").model.params
     weights = {name: value.float() for name, value in load_file(FOLDER / "network.safetensors").items()}
     embedding = weights.pop("conditioner.embedders.0.embedding.weight")
