@@ -146,9 +146,6 @@ def test_benchmark_writes_tables_and_plots_and_goes_on_where_it_was(quick, tmp_p
     monkeypatch.setattr(compare, "sampled", None)  # nothing is left to be sampled
     assert run("--quick", "--workloads", "mixture", "embedded", "--out-dir", tmp_path) == 0
     assert capsys.readouterr().out == shown and all(path.read_bytes() == held for path, held in before.items())
-    plots.pareto(
-        "mixture", {1.0: [json.loads(line) for line in before[tmp_path / "mixture-1.jsonl"].splitlines()[1:]]}, tmp_path / "p.png"
-    )
 
 
 @pytest.mark.slow
