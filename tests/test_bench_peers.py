@@ -112,16 +112,6 @@ def test_reuse_on_every_node_is_our_guider_on_every_node(mixture):
     assert away(foretold(mixture, range(20), forecasts.Reuse()), ours) < 1e-5
 
 
-def test_fsampler_skips_more_where_it_may_be_wrong_by_more(mixture):
-    calls = []
-    for tolerance in (0.0, 0.5, 1e9):
-        sampler = forecasts.FSampler(2, tolerance, 20)
-        forecasts.heun(mixture.denoise, mixture.noise, SCHEDULE, sampler.wanted, sampler)
-        calls.append(mixture.calls)
-        mixture.calls = 0
-    assert calls[1:] == sorted(calls[1:], reverse=True) and calls[2] == 13  # of 14 unprotected nodes every other one
-
-
 def test_l2p_weights_are_the_least_squares_ones(recording):
     plan = (0, 4, 9, 15)
     rows = fitted.l2p(recording, plan)

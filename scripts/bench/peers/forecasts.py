@@ -120,37 +120,6 @@ class HiCache:
         return forecast(self.state)
 
 
-class FSampler:
-    """After FSampler (arXiv 2511.09180), from its description: extrapolate eps = denoised - x and skip where two orders agree.
-
-    The newest ``order`` real eps e_1, e_2, .. are extrapolated as if evenly spaced: 2 e_1 - e_2, 3 e_1 - 3 e_2 + e_3 or
-    4 e_1 - 6 e_2 + 4 e_3 - e_4. A node is skipped where that is within ``tolerance`` (relative) of the next lower order's,
-    but never one of the first ``order`` nodes, of the last four, or after a skipped one. Their learned rescaling is left out.
-    """
-
-    def __init__(self, order, tolerance, nodes):
-        self.order, self.tolerance, self.nodes = order, tolerance, nodes
-        self.history, self.skipped = deque(maxlen=order), False
-
-    def extrapolate(self, order):
-        weights = [(-1) ** i * math.comb(order, i + 1) for i in range(order)]
-        return sum(w * e for w, e in zip(weights, self.history, strict=False))
-
-    def wanted(self, node):
-        if len(self.history) < self.order or node >= self.nodes - 4 or self.skipped:
-            return True
-        high, low = self.extrapolate(self.order), self.extrapolate(self.order - 1)
-        return bool((high - low).norm() > self.tolerance * high.norm())
-
-    def update(self, node, x, output):
-        self.history.appendleft(output - x)
-        self.skipped = False
-
-    def predict(self, node, x):
-        self.skipped = True
-        return x + self.extrapolate(self.order)
-
-
 class Linear:
     """Fixed weights for each skipped node: ``rows[node]`` weighs the newest outputs, newest first. See ``fitted.l2p``."""
 
