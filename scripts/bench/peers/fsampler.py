@@ -1,10 +1,11 @@
 """FSampler (arXiv 2511.09180), version 1.5.0: skip the network where an extrapolation of what it gave is trusted.
 
 Written after the code of its ComfyUI node (github.com/obisin/ComfyUI-FSampler), with the simple node's settings where not said
-otherwise. Followed: both ways to choose steps (a fixed cadence, as "h2/s2", and "adaptive"), extrapolation of orders 2 to 4 of the
-denoised output or of eps, over sigmas or over steps, and the stabilizer learned on the way. Left out: correction of skipped slopes
-("grad_est"), steps named by hand, noise between steps, and its own integrators: any solver here takes it, and the adaptive gate
-compares Euler's next x, as under its Euler and Heun. ``published`` runs its own code, integrators included.
+otherwise. Followed: both ways to choose steps (a fixed cadence, as "h2/s2", and "adaptive"), extrapolation of orders 2 to 4 of
+the denoised output or of eps, over sigmas or over steps, and the stabilizer learned on the way. Left out: correction of skipped
+slopes ("grad_est"), steps named by hand, noise between steps, and its own integrators: any solver here takes it, and the adaptive
+gate compares Euler's next x, as under its Euler and Heun. ``published`` runs its own code, integrators included. As there, one
+decision is made for a whole batch.
 """
 
 import importlib
