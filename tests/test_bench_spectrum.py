@@ -9,7 +9,7 @@ import torch
 
 from bench.peers import forecasts
 from bench.peers.fitted import evenly
-from bench.peers.spectrum import Spectrum, plan, sequence
+from bench.peers.spectrum import Spectrum, methods, plan, sequence
 from bench.workloads import mixture
 
 
@@ -74,6 +74,13 @@ def test_it_costs_its_plan_in_a_run(nodes):
     if len(nodes) == 20:
         everything = forecasts.heun(workload.denoise, workload.noise, workload.sigmas(), lambda node: True, forecasts.Reuse())
         assert torch.equal(x, everything)
+
+
+def test_its_rows_call_their_budget_each_with_a_forecaster_of_its_own():
+    rows = methods(8, 20)
+    assert len({label for label, _, _ in rows}) == len(rows) == 4
+    for _, called, make in rows:
+        assert len(called) == 8 and make() is not make() and make().nodes == 20
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])

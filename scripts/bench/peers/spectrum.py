@@ -4,7 +4,11 @@ After its official code (March 2026) and its sampler-level ports, which forecast
 so does this. Left out: half precision, and a blend that changes with the window.
 """
 
+from functools import partial
+
 import torch
+
+from .fitted import evenly
 
 DEGREE, RIDGE, WARM_UP, WINDOW, FLEX = 4, 0.1, 5, 2, 0.75  # the defaults of the official code and of its example runs
 FLEXES = [n / 20 for n in range(401)]
@@ -71,3 +75,14 @@ def plan(budget, nodes):
             if len(called) == budget:
                 return called
     raise ValueError(f"budget is {budget}, which no warm-up and window of Spectrum gives on {nodes} nodes; take another")
+
+
+def methods(budget, nodes):
+    """[(label, the nodes to call, ``make()`` of a forecaster for ``forecasts.heun``)] at a budget of calls."""
+    schedules = {"": plan(budget, nodes), ", even nodes": evenly(budget, nodes)}
+    shares = {"Spectrum": 1.0, "Spectrum, half a line": 0.5}
+    return [
+        (label + suffix, called, partial(Spectrum, nodes, share=share))
+        for suffix, called in schedules.items()
+        for label, share in shares.items()
+    ]
