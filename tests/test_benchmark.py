@@ -104,7 +104,9 @@ def test_a_part_of_a_workload_is_those_pictures():
 
 def test_what_decides_its_calls_sees_one_picture_at_a_time():
     workload = mixture.held_out(1.0, 3)
-    adaptive = methods.Method("adaptive", methods.OURS, None, partial(methods.host, options={"plan": {"tolerance": 0.2}}), 0.2)
+    adaptive = methods.Method(
+        "adaptive", methods.OURS, None, partial(methods.host, options={"plan": {"tolerance": 0.2}}), 0.2, True
+    )
     x, calls, _, _ = measure.sampled(workload, adaptive)
     alone = [measure.timed(workload.part(slice(n, n + 1)), adaptive.begin) for n in range(3)]
     assert calls == sum(result[1] for result in alone) / 3 and torch.equal(x[2:], alone[2][0])

@@ -11,13 +11,12 @@ from time import perf_counter
 from pictures import write_text
 from taylorseer_guider import Calibration, calibrate
 
-from .methods import FITTED, Method, at_once, foretell, sampler_of
+from .methods import FITTED, SEEN, Method, at_once, foretell, sampler_of
 from .peers import fitted, forecasts
 from .peers.fitted import evenly
 from .workloads import NODES
 
 WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each
-SEEN = 8  # pictures that L2P and BudCache record
 
 
 @dataclass

@@ -24,8 +24,8 @@ def timed(workload, begin):
 
 
 def sampled(workload, method):
-    """(x, calls, branches, seconds) for all pictures. What decides its calls by what it sees, sees one picture at a time."""
-    if method.budget is not None:
+    """(x, calls, branches, seconds) for all pictures: at once, or each alone where the method asks for that."""
+    if not method.alone:
         return timed(workload, method.begin)
     alone = [timed(workload.part(slice(n, n + 1)), method.begin) for n in range(len(workload.noise))]
     x, calls, branches, seconds = zip(*alone, strict=True)

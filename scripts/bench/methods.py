@@ -1,5 +1,6 @@
 """Every line of the comparison: a label, a family, a budget of calls and how to sample a workload with it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,13 +9,14 @@ import torch
 
 from taylorseer_guider.standalone.config import instantiate_from_config
 
-from .peers import forecasts, solvers
+from .peers import branches, forecasts, fsampler, solvers, spectrum
 from .peers.fitted import evenly
 from .workloads import NODES, own_guider
 
 OURS, OURS_FITTED = "ours", "ours, fitted"
 SOLVERS, FORECASTS = "fewer steps", "forecasts"  # of others, that need no fit
 SOLVERS_ON_PLAN, FITTED = "our nodes", "fitted"  # of others, that look at runs of the model beforehand
+GUIDANCE = "cheaper guidance"  # of others, that save branches
 OWN = (OURS, OURS_FITTED)
 UNFITTED = (SOLVERS, FORECASTS)
 DEFAULT, CALIBRATED = "TaylorSeerGuider", "TaylorSeerGuider, calibrated"
@@ -22,6 +24,7 @@ EPS = {"forecast": {"quantity": "eps"}, "max_order": 2}
 DENOISED = {"forecast": {"quantity": "denoised"}}
 LATER = {**EPS, "repeat_visits": "later"}  # Heun's corrector forecast, the call at the corrected x
 ON_PLAN = ("DPM++2M", "DPM++3M", "UniPC3", "iPNDM4", "LMS4")
+SEEN = 8  # pictures that the small fits of others look at
 TOLERANCES = (0.8, 0.2, 0.05)  # of our own adaptive guider
 
 
@@ -29,14 +32,16 @@ TOLERANCES = (0.8, 0.2, 0.05)  # of our own adaptive guider
 class Method:
     """``begin(workload)`` builds what is needed and gives a function that samples, which is what is timed, and returns x.
 
-    ``budget`` is None where the run itself decides how many calls it makes, by ``setting``, a tolerance: picture by picture.
+    ``budget`` is None where it is not calls that are given but a ``setting``: a tolerance, a cadence, or branches to aim at. What
+    decides by what it sees is ``alone``: it gets one picture at a time.
     """
 
     label: str
     family: str
     budget: int | None
     begin: Callable = field(repr=False)
-    setting: float | None = None
+    setting: float | str | None = None
+    alone: bool = False
 
 
 def sampler_of(workload, options=None, solver="HeunEDMSampler", steps=NODES):
@@ -66,7 +71,10 @@ def methods(budgets, fits):
     steps, no_package = solvers.available()
     foretold, none_either = forecasts.available()
     made = [*_ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *fits.methods(budgets)]
-    return made, no_package | none_either
+    for label, setting, solve in fsampler.methods(os.environ.get("FSAMPLER_ROOT")):
+        gated = setting.startswith("adaptive")
+        made.append(Method(label, FORECASTS, None, at_once(solved, solve, NODES, None), setting, alone=gated))
+    return [*made, *_guidance(budgets, fits)], no_package | none_either
 
 
 def _ours(budgets, fits):
@@ -84,7 +92,7 @@ def _ours(budgets, fits):
             yield Method(CALIBRATED, OURS_FITTED, budget, partial(host, options=options))
     for tolerance in TOLERANCES:
         adaptive = partial(host, options={"plan": {"tolerance": tolerance}})
-        yield Method("TaylorSeerGuider, adaptive", OURS, None, adaptive, tolerance)
+        yield Method("TaylorSeerGuider, adaptive", OURS, None, adaptive, tolerance, alone=True)
 
 
 def _solvers(budgets, steps, fits):
@@ -102,6 +110,18 @@ def _forecasts(budgets, foretold):
     for name, make in foretold.items():
         for budget in [budget for budget in budgets if budget < NODES]:  # with every node called there is nothing to foretell
             yield Method(name, FORECASTS, budget, at_once(foretell, evenly(budget, NODES), make))
+    for budget in [budget for budget in budgets if budget < NODES]:
+        for label, nodes, make in spectrum.methods(budget, NODES):
+            yield Method(label, FORECASTS, budget, at_once(foretell, nodes, make))
+
+
+def _guidance(budgets, fits):
+    """At as many branches as guided calls of ``budgets`` have, and on the full run."""
+    if fits.batch.scale != 1:
+        with torch.no_grad():
+            found = branches.methods([2 * budget for budget in budgets], fits.batch.part(slice(SEEN)))
+        for label, aim, run in found:
+            yield Method(label, GUIDANCE, None, at_once(run), aim)
 
 
 def at_once(sample, *arguments):

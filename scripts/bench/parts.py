@@ -7,7 +7,7 @@ from .compare import compare, compared, scales
 from .kinds import KINDS
 from .options import option_table, ranked
 from .plots import pareto
-from .tables import budget_table, seen_table
+from .tables import branch_table, budget_table, seen_table
 
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
@@ -31,8 +31,10 @@ def compare_methods(args):
     done = {}
     for kind, scale, rows in compare(args):
         done.setdefault(kind.name, {})[scale] = rows
-        seen = [seen_table(kind.name, scale, rows)] if kind.perceptual else []
-        show(args, f"{kind.name}-{scale:g}", budget_table(kind.name, scale, rows), *seen)
+        tables = [budget_table(kind.name, scale, rows)]
+        tables += [branch_table(kind.name, scale, rows)] if scale != 1 else []
+        tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []
+        show(args, f"{kind.name}-{scale:g}", *tables)
         pareto(kind.name, done[kind.name], args.out_dir / f"{kind.name}.png")
 
 

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from .methods import CALIBRATED, DEFAULT, FITTED, SOLVERS_ON_PLAN, UNFITTED
+from .methods import CALIBRATED, DEFAULT, FITTED, GUIDANCE, SOLVERS_ON_PLAN, UNFITTED
 from .spread import difference, summary
 
 WIDE = 33
@@ -78,12 +78,35 @@ def duel(rows, budgets, ours, families):
 
 
 def chosen(rows):
-    """Methods that choose their calls themselves: "setting: mean/worst/pooled at calls (branches)"."""
-    free = [row for row in rows if row["budget"] is None]
+    """Methods that choose their calls themselves: "setting: mean/worst/pooled at calls"."""
+    free = [row for row in rows if row["budget"] is None and row["family"] != GUIDANCE]
     for label in dict.fromkeys(row["label"] for row in free):
         same = [row for row in free if row["label"] == label]
-        found = (f"{row['setting']:g}: {three(row, width=0)} at {row['calls']:.1f} ({row['branches']:.1f})" for row in same)
+        found = (f"{row['setting']}: {three(row, width=0)} at {row['calls']:.1f}" for row in same)
         yield f"{label:<{WIDE}}" + ", ".join(found)
+
+
+def branch_table(kind, scale, rows):
+    """At scales above 1, by branches of the network: those who save branches beside ours and the best of who saves calls."""
+    budgets = budgets_of(rows)
+    lines = [f"{kind}, scale {scale:g}: dB to the exact solution by branches of the network, mean/worst/pooled (branches made)"]
+    lines.append(f"{'branches':<{WIDE}}" + "".join(f"{2 * budget:>25}" for budget in budgets))
+    for ours in DUELS:
+        lines.append(f"{ours:<{WIDE}}" + "".join(branch_cell(at(rows, ours, budget)) for budget in budgets))
+    for name, families in (("best of others without a fit", UNFITTED), ("best of all others", ALL_OTHERS)):
+        lines.append(f"{name:<{WIDE}}" + "".join(branch_cell(best(rows, budget, families)) for budget in budgets))
+    cheap = [row for row in rows if row["family"] == GUIDANCE]
+    for label in dict.fromkeys(row["label"] for row in cheap if row["setting"] in {2 * budget for budget in budgets}):
+        made = {row["setting"]: row for row in cheap if row["label"] == label}
+        lines.append(f"{label:<{WIDE}}" + "".join(branch_cell(made.get(2 * budget)) for budget in budgets))
+    for row in [row for row in cheap if row["setting"] not in {2 * budget for budget in budgets}]:
+        lines.append(f"{row['label']:<{WIDE}}{branch_cell(row)}")
+    return "\n".join(lines)
+
+
+def branch_cell(row):
+    text = "-" if row is None else f"{three(row, width=0)} ({row['branches']:.1f})"
+    return f"{text:>25}"
 
 
 def seen_table(kind, scale, rows):

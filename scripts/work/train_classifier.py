@@ -15,11 +15,11 @@ from bench.fashion.classifier import Classifier, judge, moments
 from bench.fashion.data import read
 from pictures import replacing
 
-PASSES, RATE, BATCH = 3, 3e-3, 256
+PASSES, RATE, BATCH = 8, 3e-3, 128
 
 
 class Training(pl.LightningModule):
-    """Cross entropy on pictures shifted by up to two pixels; one cycle of the learning rate."""
+    """Cross entropy on pictures shifted by up to a pixel; one cycle of the learning rate."""
 
     def __init__(self):
         super().__init__()
@@ -27,8 +27,8 @@ class Training(pl.LightningModule):
 
     def training_step(self, batch):
         pictures, classes = batch
-        top, left = torch.randint(0, 5, (2,)).tolist()
-        moved = F.pad(pictures, (2, 2, 2, 2), value=-1.0)[..., top : top + 28, left : left + 28]
+        top, left = torch.randint(0, 3, (2,)).tolist()
+        moved = F.pad(pictures, (1, 1, 1, 1), value=-1.0)[..., top : top + 28, left : left + 28]
         loss = F.cross_entropy(self.classifier(moved), classes)
         self.log("loss", loss, prog_bar=True)
         return loss

@@ -18,8 +18,7 @@ class Classifier(nn.Module):
 
     def __init__(self):
         super().__init__()
-        widths = ((1, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1))
-        blocks = [_block(*width) for width in widths]
+        blocks = [_block(1, 48, 5, 2), _block(48, 96, 3), _block(96, 128, 3, 2), _block(128, 128, 3)]
         self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, 10)
         self.register_buffer("mean", torch.zeros(FEATURES, dtype=torch.float64))
@@ -32,8 +31,8 @@ class Classifier(nn.Module):
         return self.head(self.features(pictures))
 
 
-def _block(came, goes, stride):
-    return nn.Sequential(nn.Conv2d(came, goes, 3, stride, 1, bias=False), nn.BatchNorm2d(goes), nn.ReLU())
+def _block(came, goes, size, stride=1):
+    return nn.Sequential(nn.Conv2d(came, goes, size, stride, size // 2, bias=False), nn.BatchNorm2d(goes), nn.ReLU())
 
 
 def load(path=WEIGHTS):
