@@ -40,4 +40,4 @@ _WIDE = Kind(
 )  # fmt: skip
 _FASHION = Kind("fashion", fashion.held_out, fashion.training, (1.0, 3.0, 5.0, 7.5))
 _MIXTURE = Kind("mixture", mixture.held_out, mixture.training, (1.0, 1.5, 2.5))
-KINDS = {kind.name: kind for kind in (_MIXTURE, *map(_galaxies, galaxies.NAMES), _FASHION, _EMBEDDED, _WIDE)}
+KINDS = {kind.name: kind for kind in (_MIXTURE, *map(_galaxies, galaxies.FILES), _FASHION, _EMBEDDED, _WIDE)}

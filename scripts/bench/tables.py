@@ -91,16 +91,14 @@ def branch_table(kind, scale, rows):
     budgets = budgets_of(rows)
     lines = [f"{kind}, scale {scale:g}: dB to the exact solution by branches of the network, mean/worst/pooled (branches made)"]
     lines.append(f"{'branches':<{WIDE}}" + "".join(f"{2 * budget:>25}" for budget in budgets))
-    for ours in DUELS:
-        lines.append(f"{ours:<{WIDE}}" + "".join(branch_cell(at(rows, ours, budget)) for budget in budgets))
-    for name, families in (("best of others without a fit", UNFITTED), ("best of all others", ALL_OTHERS)):
-        lines.append(f"{name:<{WIDE}}" + "".join(branch_cell(best(rows, budget, families)) for budget in budgets))
-    cheap = [row for row in rows if row["family"] == GUIDANCE]
-    for label in dict.fromkeys(row["label"] for row in cheap if row["setting"] in {2 * budget for budget in budgets}):
-        made = {row["setting"]: row for row in cheap if row["label"] == label}
-        lines.append(f"{label:<{WIDE}}" + "".join(branch_cell(made.get(2 * budget)) for budget in budgets))
-    for row in [row for row in cheap if row["setting"] not in {2 * budget for budget in budgets}]:
-        lines.append(f"{row['label']:<{WIDE}}{branch_cell(row)}")
+    held = {ours: [at(rows, ours, budget) for budget in budgets] for ours in DUELS}
+    held["best of others without a fit"] = [best(rows, budget, UNFITTED) for budget in budgets]
+    held["best of all others"] = [best(rows, budget, ALL_OTHERS) for budget in budgets]
+    cheap = {(row["label"], row["setting"]): row for row in rows if row["family"] == GUIDANCE}
+    aims = [2 * budget for budget in budgets]
+    held |= {label: [cheap.get((label, aim)) for aim in aims] for label, setting in cheap if setting in aims}
+    held |= {label: [row] for (label, setting), row in cheap.items() if setting not in aims}
+    lines += [f"{label:<{WIDE}}" + "".join(map(branch_cell, cells)) for label, cells in held.items()]
     return "\n".join(lines)
 
 
