@@ -131,7 +131,7 @@ def held_out(scale=1, count=32, name="hsc64", seed=0):
     size, rng = int(name[-2:]), torch.Generator()
     noise = torch.stack([torch.randn(1, size, size, generator=rng.manual_seed(1000 * seed + n)) for n in range(count)])
     show = partial(stretch, *RANGES[name])
-    return Workload(f"galaxies_{name}", 1.0, denoiser, noise, {}, {}, EDM, decode=lambda x, cond: show(x))
+    return Workload(f"galaxies_{name}", 1.0, denoiser, noise, {}, {}, EDM, exact_steps=160, decode=lambda x, cond: show(x))
 
 
 def training(scale=1, count=8, name="hsc64", seed=1000):
