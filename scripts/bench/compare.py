@@ -12,12 +12,14 @@ from taylorseer_guider import __version__
 
 from .fits import fit
 from .kinds import KINDS
-from .measure import row, sampled
+from .measure import row, sampled, seen
 from .methods import Method, host, methods, reference
 from .store import Store
+from .tables import duellists
 from .workloads import FULL_CALLS
 
 PACKAGES = ("torch", "diffusers", "k-diffusion", "hicache-pp", "cache-dit", "galaxygrad", "flip-evaluator", "ssimulacra2")
+SEEN = (5, 8)  # calls of those that are also judged by what follows the eye
 FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
 
 
@@ -45,13 +47,13 @@ def scales(args, kind):
 
 def compared(args, kind, scale):
     """The rows of one workload at one scale."""
-    count = args.pictures or kind.pictures
+    count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     budgets = [budget for budget in args.budgets if kind.budgets is None or budget in kind.budgets]
     workload = kind.held_out(scale, count)
-    made = {"version": __version__, "workload": kind.name, "scale": scale, "pictures": count, "training": args.training}
+    made = {"version": __version__, "workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
     store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors", store)
-    fits = fit(kind, scale, budgets, args.out_dir / "fits", args.training)
+    fits = fit(kind, scale, budgets, args.out_dir / "fits", seen_by)
     todo, missing = methods(budgets, fits)
     for package in missing:
         tqdm.write(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it")
@@ -59,9 +61,22 @@ def compared(args, kind, scale):
         for method in bar:
             if store.find(label=method.label, budget=method.budget, setting=method.setting) is None:
                 bar.set_postfix_str(f"{method.label}, {method.budget or method.setting}")
-                store.add(row(workload, method, sampled(workload, method), exact, full, kind.perceptual))
-    wanted = {(method.label, method.budget, method.setting) for method in (FULL_RUN, *todo)}
-    return [found for found in store.rows if (found["label"], found["budget"], found["setting"]) in wanted]
+                store.add(row(workload, method, sampled(workload, method), exact, full))
+    if kind.perceptual:
+        follow_the_eye(workload, todo, store, exact, budgets)
+    order = {(method.label, method.budget, method.setting): n for n, method in enumerate((FULL_RUN, *todo))}
+    key = lambda found: order.get((found["label"], found["budget"], found["setting"]), -1)  # noqa: E731
+    return sorted((found for found in store.rows if key(found) >= 0), key=key)
+
+
+def follow_the_eye(workload, todo, store, exact, budgets):
+    """Rows of the full run, ours and the nearest of others at some budgets: these figures take long, so not of all."""
+    rows = [found for found in store.rows if not found.get("table")]
+    for budget in [budget for budget in SEEN if budget in budgets]:
+        labels = {found["label"] for found in duellists(rows, budget)}
+        for method in [FULL_RUN, *(method for method in todo if method.budget == budget and method.label in labels)]:
+            if store.find(table="seen", label=method.label, budget=method.budget) is None:
+                store.add(seen(workload, method, exact))
 
 
 def references(workload, path, store):

@@ -32,19 +32,27 @@ def sampled(workload, method):
     return torch.cat(x), sum(calls) / len(x), sum(branches) / len(x), sum(seconds)
 
 
-def row(workload, method, result, exact, full, seen=False):
-    """One run as plain figures. ``exact`` and ``full`` are pictures; ``seen``: with the figures that follow the eye."""
+def row(workload, method, result, exact, full):
+    """One run as plain figures. ``exact`` and ``full`` are pictures."""
     x, calls, branches, seconds = result
     pictures = workload.pictures(x)
-    values = {
+    return {
         "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
         "calls": calls, "branches": branches, "seconds": seconds, "exact_dB": each(psnr, pictures, exact),
         "full_dB": each(psnr, pictures, full), "exact_SSIM": each(ssim, pictures, exact),
         "sharpness": [a / max(b, 1e-12) for a, b in zip(each(sharpness, pictures), each(sharpness, exact), strict=True)],
     }  # fmt: skip
-    if seen:
-        values |= {"FLIP": perceptual.flip(pictures, exact), "SSIMULACRA2": perceptual.ssimulacra2(pictures, exact)}
-    return values
+
+
+def seen(workload, method, exact):
+    """What follows the eye, of one run: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best), and sharpness over the exact one's."""
+    x, calls, _, _ = sampled(workload, method)
+    pictures = workload.pictures(x)
+    return {
+        "table": "seen", "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
+        "calls": calls, "SSIM": each(ssim, pictures, exact), "FLIP": perceptual.flip(pictures, exact),
+        "SSIMULACRA2": perceptual.ssimulacra2(pictures, exact),
+    }  # fmt: skip
 
 
 def each(figure, *batches):

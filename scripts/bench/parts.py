@@ -7,7 +7,7 @@ from .compare import compare, compared, scales
 from .kinds import KINDS
 from .options import option_table, ranked
 from .plots import pareto
-from .tables import branch_table, budget_table, seen_table
+from .tables import branch_table, budget_table, measured, seen_table
 
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
@@ -30,7 +30,7 @@ def compare_methods(args):
     """Every method on every workload: a table and a plot for each workload, as soon as it is measured."""
     done = {}
     for kind, scale, rows in compare(args):
-        done.setdefault(kind.name, {})[scale] = rows
+        done.setdefault(kind.name, {})[scale] = measured(rows)
         tables = [budget_table(kind.name, scale, rows)]
         tables += [branch_table(kind.name, scale, rows)] if scale != 1 else []
         tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []

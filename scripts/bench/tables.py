@@ -10,9 +10,14 @@ ALL_OTHERS = (*UNFITTED, SOLVERS_ON_PLAN, FITTED)
 DUELS = {DEFAULT: UNFITTED, CALIBRATED: ALL_OTHERS}  # ours, and whose best it is held against
 
 
+def measured(rows):
+    """The rows of the comparison itself, without those of other tables."""
+    return [row for row in rows if not row.get("table")]
+
+
 def at(rows, label, budget):
     """The row of ``label`` at ``budget`` calls, or None."""
-    return next((row for row in rows if row["label"] == label and row["budget"] == budget), None)
+    return next((row for row in measured(rows) if row["label"] == label and row["budget"] == budget), None)
 
 
 def full_run(rows):
@@ -25,7 +30,7 @@ def budgets_of(rows):
 
 def best(rows, budget, families):
     """The row of the nearest method of ``families`` at ``budget`` by the mean over pictures, or None."""
-    known = [row for row in rows if row["budget"] == budget and row["family"] in families]
+    known = [row for row in measured(rows) if row["budget"] == budget and row["family"] in families]
     return max(known, key=lambda row: summary(row["exact_dB"])[0], default=None)
 
 
@@ -42,6 +47,7 @@ def title(kind, scale, rows):
 
 def budget_table(kind, scale, rows):
     """dB to the exact solution, mean/worst/pooled over pictures: a line a method, a column a budget; then the duels."""
+    rows = measured(rows)
     budgets = budgets_of(rows)
     lines = [f"{title(kind, scale, rows)}: dB to the exact solution, mean/worst/pooled over pictures"]
     lines.append(f"{'guided calls':<{WIDE}}" + "".join(f"{budget:>17}" for budget in budgets))
@@ -88,7 +94,7 @@ def chosen(rows):
 
 def branch_table(kind, scale, rows):
     """At scales above 1, by branches of the network: those who save branches beside ours and the best of who saves calls."""
-    budgets = budgets_of(rows)
+    budgets = budgets_of(measured(rows))
     lines = [f"{kind}, scale {scale:g}: dB to the exact solution by branches of the network, mean/worst/pooled (branches made)"]
     lines.append(f"{'branches':<{WIDE}}" + "".join(f"{2 * budget:>25}" for budget in budgets))
     held = {ours: [at(rows, ours, budget) for budget in budgets] for ours in DUELS}
@@ -107,20 +113,23 @@ def branch_cell(row):
     return f"{text:>25}"
 
 
+def duellists(rows, budget):
+    """Ours and whom they are held against, at ``budget``: rows, each once."""
+    found = [at(rows, label, budget) for label in DUELS] + [best(rows, budget, families) for families in DUELS.values()]
+    return list({row["label"]: row for row in found if row is not None}.values())
+
+
 def seen_table(kind, scale, rows):
-    """What follows the eye, of ours and of the best others: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best), sharpness."""
+    """What follows the eye: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best), mean over pictures (worst)."""
     lines = [f"{kind}, scale {scale:g}: to the exact solution, mean over pictures (worst)"]
-    lines.append(f"{'':<{WIDE}}" + "".join(f"{n:>17}" for n in ("calls", "SSIM", "FLIP", "SSIMULACRA2", "sharpness")))
-    for budget in budgets_of(rows):
-        shown = [at(rows, label, budget) for label in DUELS] + [best(rows, budget, families) for families in DUELS.values()]
-        for row in {id(row): row for row in shown if row is not None}.values():
-            cells = [seen(row, "exact_SSIM", min, 4), seen(row, "FLIP", max, 4), seen(row, "SSIMULACRA2", min, 1)]
-            cells.append(f"{fmean(row['sharpness']):.3f}")
-            lines.append(f"{row['label']:<{WIDE}}{budget:>17}" + "".join(f"{cell:>17}" for cell in cells))
+    lines.append(f"{'':<{WIDE}}" + "".join(f"{n:>17}" for n in ("calls", "SSIM", "FLIP", "SSIMULACRA2")))
+    for row in sorted((row for row in rows if row.get("table") == "seen"), key=lambda row: row["budget"]):
+        cells = [seen(row, "SSIM", min, 4), seen(row, "FLIP", max, 4), seen(row, "SSIMULACRA2", min, 1)]
+        lines.append(f"{row['label']:<{WIDE}}{row['calls']:>17}" + "".join(f"{cell:>17}" for cell in cells))
     return "\n".join(lines)
 
 
 def seen(row, key, worst, digits):
     """mean (worst) of a figure, or a dash where it is not there."""
-    values = [value for value in row.get(key) or [] if value is not None]
+    values = [value for value in row[key] if value is not None]
     return f"{fmean(values):.{digits}f} ({worst(values):.{digits}f})" if values else "-"
