@@ -54,7 +54,7 @@ def compared(args, kind, scale):
     store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors", store)
     fits = fit(kind, scale, budgets, args.out_dir / "fits", seen_by)
-    todo, missing = methods(budgets, fits)
+    todo, missing = methods(budgets, fits, kind.wants)
     for package in missing:
         tqdm.write(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it")
     with tqdm(todo, desc=f"{kind.name}, scale {scale:g}", unit="row", position=1, leave=False) as bar:

@@ -66,15 +66,13 @@ def reference(workload, steps=None):
     return host(workload, steps=steps or workload.exact_steps)()
 
 
-def methods(budgets, fits):
-    """(every method that can be had here, at every budget it can have; {missing package: what it has})."""
+def methods(budgets, fits, wants=lambda label: True):
+    """(the methods that can be had here whose label ``wants`` takes, at every budget; {missing package: what it has})."""
     steps, no_package = solvers.available()
     foretold, none_either = forecasts.available()
-    made = [*_ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *fits.methods(budgets)]
-    for label, setting, solve in fsampler.methods(os.environ.get("FSAMPLER_ROOT")):
-        gated = setting.startswith("adaptive")
-        made.append(Method(label, FORECASTS, None, at_once(solved, solve, NODES, None), setting, alone=gated))
-    return [*made, *_guidance(budgets, fits)], no_package | none_either
+    made = [*_ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *_gated()]
+    made = [method for method in made if wants(method.label)]
+    return [*made, *fits.methods(budgets, wants), *_guidance(budgets, fits, wants)], no_package | none_either
 
 
 def _ours(budgets, fits):
@@ -115,13 +113,20 @@ def _forecasts(budgets, foretold):
             yield Method(label, FORECASTS, budget, at_once(foretell, nodes, make))
 
 
-def _guidance(budgets, fits):
+def _gated():
+    for label, setting, solve in fsampler.methods(os.environ.get("FSAMPLER_ROOT")):
+        gated = setting.startswith("adaptive")
+        yield Method(label, FORECASTS, None, at_once(solved, solve, NODES, None), setting, alone=gated)
+
+
+def _guidance(budgets, fits, wants):
     """At as many branches as guided calls of ``budgets`` have, and on the full run."""
     if fits.batch.scale != 1:
         with torch.no_grad():
             found = branches.methods([2 * budget for budget in budgets], fits.batch.part(slice(SEEN)))
         for label, aim, run in found:
-            yield Method(label, GUIDANCE, None, at_once(run), aim)
+            if wants(label):
+                yield Method(label, GUIDANCE, None, at_once(run), aim)
 
 
 def at_once(sample, *arguments):

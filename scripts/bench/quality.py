@@ -24,9 +24,11 @@ TABLE, BATCH = "quality", 100
 def measured(args, scale, rows, budgets, count=1000):
     """A row for the full run, ours and the two best peers of ``rows`` (the comparison's) at each of ``budgets``."""
     kind = KINDS["fashion"]
-    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": args.training}
+    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": args.training or kind.fitted_on}
     store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made)
-    known = methods(budgets, fit(kind, scale, args.budgets, args.out_dir / "fits", args.training))[0]
+    known = methods(budgets, fit(kind, scale, args.budgets, args.out_dir / "fits", args.training or kind.fitted_on), kind.wants)[
+        0
+    ]
     todo = [FULL_RUN, *(method for budget in budgets for method in picked(known, rows, budget))]
     workload, classifier = kind.held_out(scale, count), load()
     for method in tqdm(todo, desc=f"{count} pictures, scale {scale:g}", unit="method", leave=False):
