@@ -50,6 +50,10 @@ class Trained:
     about: dict = field(default_factory=dict)
     groups: ClassVar[dict] = {}
 
+    def asks(self, workload):
+        """What ``walk`` takes as ``denoise``."""
+        return workload.denoise
+
     def walk(self, denoise, noise):
         """x at the end of a run that begins at ``noise`` of unit variance."""
         raise NotImplementedError
@@ -138,12 +142,13 @@ class _Job:
 
     def _end(self, part):
         chosen = self.workload.part(part)
+        ask = self.trained.asks(chosen)
 
         def denoise(x, sigma):
             self.calls += len(x)
-            if x.numel() > KEPT and x.requires_grad:
-                return checkpoint(chosen.denoise, x, sigma, use_reentrant=False)
-            return chosen.denoise(x, sigma)
+            if x.numel() > KEPT and (x.requires_grad or sigma.requires_grad):
+                return checkpoint(ask, x, sigma, use_reentrant=False)
+            return ask(x, sigma)
 
         return self.trained.walk(denoise, chosen.noise)
 
