@@ -7,7 +7,7 @@ import torch
 
 from bench.peers import ablations
 from bench.peers.ablations import fit_ablation, sample
-from bench.peers.trained import Recipe
+from bench.peers.training import Recipe
 from bench.workloads import mixture
 from taylorseer_guider import calibrate
 from taylorseer_guider.standalone.config import instantiate_from_config

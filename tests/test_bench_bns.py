@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.peers import bns
-from bench.peers.trained import Recipe
+from bench.peers.training import Recipe
 from bench.workloads import mixture
 
 QUICK = Recipe("adam", 0.005)

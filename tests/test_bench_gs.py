@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.peers import gs
-from bench.peers.trained import Recipe
+from bench.peers.training import Recipe
 from bench.workloads import mixture
 
 QUICK = Recipe("adam", 0.01)
@@ -35,6 +35,13 @@ def test_an_untrained_gs_is_a_multistep_solver_of_order_three(workload, target):
     """Halving its steps brings the end nearer by a power of them, which a wrong coefficient would not."""
     misses = [float((ended(gs.untrained(workload, budget), workload) - target).norm()) for budget in (15, 30)]
     assert misses[0] / misses[1] > 4
+
+
+def test_gs_can_begin_on_the_nodes_of_edm(workload):
+    asked = []
+    solved = gs.solve(gs.untrained(workload, 6, "edm"))
+    solved(lambda x, sigma: asked.append(float(sigma)) or workload.denoise(x, sigma), workload.noise, workload.sigmas())
+    assert asked == pytest.approx(workload.sigmas(7)[:6].tolist(), rel=1e-4)
 
 
 def test_an_untrained_gs_takes_the_denoised_output_for_what_it_is(workload):

@@ -25,9 +25,9 @@ from taylorseer_guider.forecast import RHO, newton_weights
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 from ..workloads import own_guider
-from . import trained
 from .solvers import start
 from .trained import Trained, mixed
+from .training import OURS, train
 
 KINDS = ("none", "weights", "steps", "told", "theory")
 STRENGTHS = (*RIDGES, 1e-3, 1e-2, 1e-1, 1.0)  # a theory may pull harder than zero can
@@ -93,7 +93,7 @@ def of_budget(calibration, budget):
     return OwnNodes(budget.calls, 0.0, float(sigmas[0]), tensors)
 
 
-def fit_ablation(calibration, budget, workload, kind, gradients, target, recipe=trained.OURS):
+def fit_ablation(calibration, budget, workload, kind, gradients, target, recipe=OURS):
     """The budget of ``budget`` calls of ``calibration`` after ``gradients`` of a ``kind`` of training: an ``OwnNodes``.
 
     ``workload`` is what may be trained on, ``target`` its exact solutions. "theory" solves ``workload`` finely at all nodes.
@@ -111,7 +111,7 @@ def fit_ablation(calibration, budget, workload, kind, gradients, target, recipe=
     begun = of_budget(calibration, known)
     if kind == "none":
         return begun
-    return trained.train(begun, (kind,), workload, target, gradients, recipe=recipe)
+    return train(begun, (kind,), workload, target, gradients, recipe=recipe)
 
 
 def sample(fitted, workload):
@@ -121,7 +121,7 @@ def sample(fitted, workload):
 
 
 def posed(calibration, budget, workload, target, finely, substeps=2):
-    """The Problem that a calibration solves, whose runs should end at ``target``; on the way, at a fine solution if ``finely``."""
+    """The Problem of a calibration whose runs should end at ``target`` and, if ``finely``, follow a fine solution on the way."""
     guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale}}
     edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
     params = {"num_steps": len(calibration.fitted.sigmas) - 1, "discretization_config": edm, "guider_config": guider}

@@ -11,14 +11,15 @@ since x and the denoised output span what any other u would. Left out: the chang
 
 import torch
 
-from . import trained
+from . import training
 from .trained import Trained, mixed, solve
+from .training import OURS
 
 __all__ = ["BNS", "fit", "solve", "untrained"]
 
 
 class BNS(Trained):
-    """``shares`` (n): softmax gives the distances between nodes; ``begin`` (n) weighs x_0, ``slopes`` (n, n) the u, oldest first."""
+    """``shares`` (n): softmax gives the distances between nodes; ``begin`` (n) weighs x_0, ``slopes`` (n, n) u, oldest first."""
 
     groups = {"steps": ("shares",), "coefficients": ("begin", "slopes")}  # noqa: RUF012
 
@@ -60,8 +61,8 @@ def untrained(workload, budget, method="euler"):
 
 
 def fit(workload, budget, gradients, seconds=None, loss="psnr", train=("steps", "coefficients"), seed=0, target=None,
-        recipe=trained.OURS, method="euler"):  # fmt: skip
+        recipe=OURS, method="euler"):  # fmt: skip
     """BNS of ``budget`` calls trained on ``workload``, whose exact solutions are ``target``; "psnr" is its own loss, too."""
     loss = "psnr" if loss == "own" else loss
     begun = untrained(workload, budget, method)
-    return trained.train(begun, train, workload, target, gradients, seconds, loss, recipe, seed)
+    return training.train(begun, train, workload, target, gradients, seconds, loss, recipe, seed)
