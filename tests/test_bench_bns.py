@@ -7,7 +7,7 @@ from bench.peers import bns
 from bench.peers.training import Recipe
 from bench.workloads import mixture
 
-QUICK = Recipe("adam", 0.005)
+QUICK = (Recipe("adam", 0.005),)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_an_untrained_bns_is_the_solver_it_begins_as_in_as_many_calls(workload, 
 
 def test_training_bns_brings_its_runs_nearer(workload):
     target = ended(bns.untrained(workload, 40, "midpoint"), workload)
-    fitted = bns.fit(workload, 4, 10, target=target, recipe=QUICK)
+    fitted = bns.fit(workload, 4, 10, target=target, recipes=QUICK)
     before, after = (ended(solver, workload) - target for solver in (bns.untrained(workload, 4), fitted))
     assert fitted.about["after"] < fitted.about["before"]
     assert float(after.square().mean()) < float(before.square().mean())

@@ -7,7 +7,7 @@ from bench.peers import gs
 from bench.peers.training import Recipe
 from bench.workloads import mixture
 
-QUICK = Recipe("adam", 0.01)
+QUICK = (Recipe("adam", 0.01),)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_an_untrained_gs_takes_the_denoised_output_for_what_it_is(workload):
 
 @pytest.mark.parametrize("loss", ["psnr", "own"])
 def test_training_gs_lowers_its_loss_where_the_run_ends(workload, target, loss):
-    fitted = gs.fit(workload, 5, 12, loss=loss, target=target, recipe=QUICK)
+    fitted = gs.fit(workload, 5, 12, loss=loss, target=target, recipes=QUICK)
     assert fitted.about["after"] < fitted.about["before"]
     measured = {"psnr": lambda miss: miss.square().flatten(1).mean(1).log().mean(), "own": lambda miss: miss.abs().mean()}[loss]
     assert float(measured(ended(fitted, workload) - target)) == pytest.approx(fitted.about["after"], rel=1e-4)
@@ -63,23 +63,29 @@ def test_training_gs_lowers_its_loss_where_the_run_ends(workload, target, loss):
 
 @pytest.mark.parametrize(("name", "tensors"), [("steps", {"logits"}), ("times", {"shift"}), ("coefficients", {"x", "outputs"})])
 def test_training_moves_what_it_is_asked_to_and_nothing_else(workload, target, name, tensors):
-    before, fitted = gs.untrained(workload, 4), gs.fit(workload, 4, 3, train=(name,), target=target, recipe=QUICK)
+    before, fitted = gs.untrained(workload, 4), gs.fit(workload, 4, 3, train=(name,), target=target, recipes=QUICK)
     moved = {key for key, tensor in fitted.tensors.items() if not torch.equal(tensor, before.tensors[key])}
     assert moved == tensors
 
 
 def test_the_recipe_of_the_code_draws_batches_and_is_the_same_each_time(workload, target):
-    recipe = Recipe("adam", 1e-3, batch=2, average=0.999, clip=1.0)
-    once, twice = (gs.fit(workload, 4, 4, loss="own", target=target, recipe=recipe).tensors for _ in range(2))
+    recipes = (Recipe("adam", 1e-3, batch=2, average=0.999, clip=1.0),)
+    once, twice = (gs.fit(workload, 4, 4, loss="own", target=target, recipes=recipes).tensors for _ in range(2))
     assert all(torch.equal(once[key], twice[key]) for key in once)
 
 
+def test_of_several_recipes_the_best_is_taken_and_all_are_paid_for(workload, target):
+    bad, good = Recipe("adam", 1e-9), QUICK[0]
+    fitted = gs.fit(workload, 4, 3, target=target, recipes=(bad, good, bad))
+    assert fitted.about["optimizer"] == "adam 0.01" and fitted.about["calls"] == 3 * 3 * 4 * 4
+
+
 def test_training_stops_when_its_time_is_over(workload, target):
-    assert gs.fit(workload, 4, 10**6, seconds=0.2, target=target, recipe=QUICK).about["gradients"] < 10**4
+    assert gs.fit(workload, 4, 10**6, seconds=0.2, target=target, recipes=QUICK).about["gradients"] < 10**4
 
 
 def test_a_saved_gs_is_the_same_when_loaded(workload, target, tmp_path):
-    fitted = gs.fit(workload, 4, 2, target=target, recipe=QUICK)
+    fitted = gs.fit(workload, 4, 2, target=target, recipes=QUICK)
     fitted.save(tmp_path / "gs.safetensors")
     loaded = gs.GS.load(tmp_path / "gs.safetensors")
     assert torch.equal(ended(loaded, workload), ended(fitted, workload))

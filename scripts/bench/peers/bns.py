@@ -13,7 +13,7 @@ import torch
 
 from . import training
 from .trained import Trained, mixed, solve
-from .training import OURS
+from .training import TRIED
 
 __all__ = ["BNS", "fit", "solve", "untrained"]
 
@@ -61,8 +61,10 @@ def untrained(workload, budget, method="euler"):
 
 
 def fit(workload, budget, gradients, seconds=None, loss="psnr", train=("steps", "coefficients"), seed=0, target=None,
-        recipe=OURS, method="euler"):  # fmt: skip
-    """BNS of ``budget`` calls trained on ``workload``, whose exact solutions are ``target``; "psnr" is its own loss, too."""
-    loss = "psnr" if loss == "own" else loss
-    begun = untrained(workload, budget, method)
-    return training.train(begun, train, workload, target, gradients, seconds, loss, recipe, seed)
+        recipes=TRIED, method="euler"):  # fmt: skip
+    """BNS of ``budget`` calls trained on ``workload``, whose exact solutions are ``target``; "psnr" is its own loss, too.
+
+    Each of ``recipes`` has as many ``gradients`` and ``seconds``, and the best is taken.
+    """
+    options = {"seconds": seconds, "loss": "psnr" if loss == "own" else loss, "seed": seed}
+    return training.best(lambda: untrained(workload, budget, method), recipes, train, workload, target, gradients, **options)

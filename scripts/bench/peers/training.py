@@ -30,7 +30,7 @@ class Recipe:
 
 
 OURS = Recipe()  # the optimizer of our own refinement: L-BFGS with strong Wolfe conditions
-FEW = Recipe("adam", 0.02, fall=True)  # what brought GS farthest within the few gradients that our refinement takes
+TRIED = (OURS, *(Recipe("adam", rate, fall=True) for rate in (0.02, 0.005)))  # of which each peer gets the best
 
 
 def train(trained, names, workload, target, gradients, seconds=None, loss="psnr", recipe=OURS, seed=0):
@@ -48,8 +48,17 @@ def train(trained, names, workload, target, gradients, seconds=None, loss="psnr"
     with suppress(StopIteration, FloatingPointError):  # out of gradients or time; or a step so large that the run overflows
         (job.by_adam if recipe.optimizer == "adam" else job.by_lbfgs)()
     job.finish()
-    trained.about |= {"loss": loss, "train": " ".join(names), "optimizer": recipe.optimizer, **job.spent()}
+    trained.about |= {"loss": loss, "train": " ".join(names), "optimizer": f"{recipe.optimizer} {recipe.rate:g}", **job.spent()}
     return trained
+
+
+def best(begun, recipes, *arguments, **options):
+    """``train`` with each of ``recipes`` from what ``begun()`` gives: the one whose runs end nearest, at the cost of all."""
+    found = [train(begun(), *arguments, recipe=recipe, **options) for recipe in recipes]
+    spent = {name: sum(each.about[name] for each in found) for name in ("calls", "seconds")}
+    nearest = min(found, key=lambda each: each.about.get("after", math.inf))
+    nearest.about |= {**spent, "tried": len(found)}
+    return nearest
 
 
 class _Job:
