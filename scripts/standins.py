@@ -21,13 +21,13 @@ class _StandIn(types.ModuleType):
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds a stand-in for each of ``names``. First on the path: an installed one may lack what it needs itself."""
+    """Finds a stand-in for each of ``names`` and all in it. First on the path: an installed one may lack what it needs itself."""
 
     def __init__(self, names):
         self.names = names
 
     def find_spec(self, name, path=None, target=None):
-        known = name.split(".")[0] in self.names
+        known = any(f"{name}.".startswith(f"{stood_in}.") for stood_in in self.names)
         return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
 
     def create_module(self, spec):

@@ -1,0 +1,74 @@
+"""What forecasting features costs beside forecasting outputs: at equal calls, at equal seconds, and in memory."""
+
+from functools import partial
+from time import perf_counter
+
+import torch
+
+from taylorseer_guider.standalone.config import instantiate_from_config
+
+from .memory import MIB, high_water, in_fresh_process
+from .peers import features
+from .workloads import embedded, own_guider
+
+FULL, OUTPUTS, FEATURES = "full run", "outputs", "features"
+
+
+def beside(rows, ours, quality="dB"):
+    """(row, the best of ``ours`` with as many calls, the best with no more seconds) for each of ``rows``.
+
+    None stands where there is no such run. Rows are dictionaries with "calls", "seconds" and ``quality``, of runs on one workload
+    that were timed in turns.
+    """
+
+    def best(allowed):
+        return max(filter(allowed, ours), key=lambda row: row[quality], default=None)
+
+    return [
+        (row, best(lambda own: own["calls"] == row["calls"]), best(lambda own: own["seconds"] <= row["seconds"]))  # noqa: B023
+        for row in rows
+    ]
+
+
+def forms(budgets, orders=(1, 2)):
+    """What to measure, as arguments: the full run, and at each budget forecasts of outputs (ours) and of features."""
+    yield {"form": FULL}
+    for budget in budgets:
+        yield {"form": OUTPUTS, "budget": budget}
+        yield from ({"form": FEATURES, "budget": budget, "order": order} for order in orders)
+
+
+def measure_embedded(budgets, **batch):
+    """A row for each of ``forms`` on the embedded model, each in its own process.
+
+    ``batch`` is ``scale``, ``count`` and ``size`` of the held-out crops.
+    """
+    return [in_fresh_process("bench.costs:measure_one", **form, **batch) for form in forms(budgets)]
+
+
+@torch.no_grad()
+def measure_one(form, budget=None, order=None, scale=1.0, count=4, size=96):
+    """A row: one run in this process, after a call that is not measured."""
+    workload = embedded.held_out(scale, count, size)
+    workload.denoise(workload.noise, workload.sigmas()[0])
+    run = features.begin(workload, budget, order) if form == FEATURES else _host(workload, budget)
+    workload.calls = 0
+    with high_water() as memory:
+        started = perf_counter()
+        run()
+        seconds = perf_counter() - started
+    held = run.peak_bytes if form == FEATURES else run.func.guider.report.peak_bytes if form == OUTPUTS else 0
+    passes = run.passes if form == FEATURES else workload.calls
+    named = {"form": form, "budget": budget, "order": order, "calls": workload.calls, "passes": passes}
+    return {**named, "seconds": seconds, "held_MiB": held / MIB, **memory}
+
+
+def _host(workload, budget):
+    """A run of the standalone Heun sampler, with ``budget`` calls by our guider, or as it is."""
+    guider = own_guider(workload.scale)
+    if budget is not None:
+        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale, "calls": budget}}
+    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
+    params = {"num_steps": 20, "discretization_config": edm, "guider_config": guider}
+    sampler = instantiate_from_config({"target": "taylorseer_guider.standalone.sampling.HeunEDMSampler", "params": params})
+    return partial(sampler, workload.network, workload.noise, workload.cond, workload.uc)
