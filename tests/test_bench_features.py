@@ -181,12 +181,18 @@ def test_what_went_wrong_in_a_fresh_process_is_said():
         memory.in_fresh_process("test_bench_features:hold")
 
 
-@pytest.mark.slow
-def test_memory_of_the_embedded_model_is_measured_form_by_form():
-    rows = costs.measure_embedded([3], scale=1.0, count=1, size=48)
-    assert [(row["form"], row["calls"], row["passes"]) for row in rows] == [
-        ("full run", 39, 39), ("outputs", 3, 3), ("features", 3, 20), ("features", 3, 20),
+def test_what_is_measured_is_the_full_run_and_both_forms_at_each_budget():
+    assert [tuple(form.values()) for form in costs.forms([5, 8])] == [
+        ("full run",), ("outputs", 5), ("features", 5, 1), ("features", 5, 2),
+        ("outputs", 8), ("features", 8, 1), ("features", 8, 2),
     ]  # fmt: skip
-    full, outputs, first, second = rows
-    assert full["held_MiB"] == 0 < outputs["held_MiB"] < first["held_MiB"] < second["held_MiB"]
-    assert all(row["peak_MiB"] >= row["before_MiB"] > 50 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_row_of_memory_tells_calls_passes_and_bytes_held():
+    batch = {"scale": 1.0, "count": 1, "size": 16}
+    outputs = costs.measure_one("outputs", 2, **batch)
+    held = costs.measure_one("features", 2, 1, **batch)
+    assert (outputs["calls"], outputs["passes"]) == (2, 2) and (held["calls"], held["passes"]) == (2, 20)
+    assert 0 < outputs["held_MiB"] < held["held_MiB"] < 2
+    assert all(row["peak_MiB"] >= row["before_MiB"] > 50 and row["seconds"] > 0 for row in (outputs, held))

@@ -39,11 +39,12 @@ def forms(budgets, orders=(1, 2)):
 
 
 def measure_embedded(budgets, **batch):
-    """A row for each of ``forms`` on the embedded model, each in its own process.
+    """Yield a row for each of ``forms`` on the embedded model, each in its own process.
 
     ``batch`` is ``scale``, ``count`` and ``size`` of the held-out crops.
     """
-    return [in_fresh_process("bench.costs:measure_one", **form, **batch) for form in forms(budgets)]
+    for form in forms(budgets):
+        yield in_fresh_process("bench.costs:measure_one", **form, **batch)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ OF_SAT = (
     "training",
 )  # other models', training
 PACKAGES = (*NEVER_CALLED, *(f"sat.{part}" for part in OF_SAT))
-SIZE = {"layers": 8, "width": 256, "heads": 4, "block": 32, "pixels": 48}  # pixels of the picture that is enlarged 4 times
+SIZE = {"layers": 8, "width": 256, "heads": 4, "block": 32, "pixels": 32}  # pixels of the picture that is enlarged 4 times
 BUDGETS = (5, 8, 10, 13)
 
 
@@ -146,6 +146,6 @@ def measure_one(root, form, budget=None, order=None, reading="once", **size):
 
 
 def measure_infdit(root, budgets=BUDGETS, **size):
-    """A row for each of ``forms`` on the network of the checkout ``root``, each in its own process. ``size`` as ``SIZE``."""
-    target = "bench.workloads.infdit:measure_one"
-    return [in_fresh_process(target, root=str(root), **form, **size) for form in forms(budgets)]
+    """Yield a row for each of ``forms`` on the network of the checkout ``root``, each in its own process. ``size`` as ``SIZE``."""
+    for form in forms(budgets):
+        yield in_fresh_process("bench.workloads.infdit:measure_one", root=str(root), **form, **size)
