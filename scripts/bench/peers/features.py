@@ -7,6 +7,7 @@ always, on the x of the visit. With guidance, both branches are one batch, so on
 Left out: the full steps in a row that the paper's code and diffusers begin with; a budget is spread evenly instead.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
@@ -66,7 +67,7 @@ class Run:
     """
 
     workload: Workload
-    counted: Workload  # whose counters go on
+    denoiser: Callable = field(repr=False)  # of the network that holds ``modules``
     modules: list = field(repr=False)
     plan: list
     order: int
@@ -80,34 +81,34 @@ class Run:
 
     @torch.no_grad()
     def __call__(self):
-        workload, started = self.workload, perf_counter()
-        sigmas = workload.sigmas()
+        hooked = replace(self.workload, denoiser=self.denoiser, calls=0, branches=0.0, seconds=0.0)
+        sigmas, started = self.workload.sigmas(), perf_counter()
         with self.hooks(self.modules, self.order) as features:
             passes = Passes(features, sigmas, self.plan, self.reading)
 
             def denoise(x, sigma):
-                return passes(sigma, lambda: workload.denoise(x, sigma))
+                return passes(sigma, lambda: hooked.denoise(x, sigma))
 
-            x = standalone(SOLVERS[self.solver])(denoise, workload.noise, sigmas)
-        self.full, self.passes, self.peak_bytes = passes.full, passes.count, passes.peak_bytes
+            x = standalone(SOLVERS[self.solver])(denoise, hooked.noise, sigmas)
         self.seconds = perf_counter() - started
-        self.counted.calls += self.full
-        self.counted.branches += workload.branches * self.full / self.passes
-        self.counted.seconds += workload.seconds
+        self.full, self.passes, self.peak_bytes = passes.full, passes.count, passes.peak_bytes
+        self.workload.calls += self.full
+        self.workload.branches += hooked.branches * self.full / self.passes
+        self.workload.seconds += hooked.seconds
         return x
 
 
 def begin(workload, budget, order, solver="Heun", reading="once", hooks=None):
     """A ``Run`` of the embedded ``workload`` with ``budget`` full passes, on a network of its own that nobody else holds."""
     network = load_network()
-    hooked = replace(workload, denoiser=partial(edm_denoiser(), network), calls=0, branches=0.0, seconds=0.0)
-    return on_modules(hooked, blocks(network), budget, order, solver, reading, hooks, counted=workload)
+    denoiser = partial(edm_denoiser(), network)
+    return on_modules(workload, denoiser, blocks(network), budget, order, solver, reading, hooks)
 
 
-def on_modules(workload, modules, budget, order, solver="Heun", reading="once", hooks=None, counted=None):
-    """A ``Run`` of any ``workload`` whose network holds ``modules``; they are hooked while it samples, and not after."""
+def on_modules(workload, denoiser, modules, budget, order, solver="Heun", reading="once", hooks=None):
+    """A ``Run`` with any ``denoiser`` whose network holds ``modules``; they are hooked while it samples, and not after."""
     plan = evenly(budget, steps(len(workload.sigmas()) - 1, solver, reading))
-    return Run(workload, counted or workload, list(modules), plan, order, solver, reading, hooks or best_hooks())
+    return Run(workload, denoiser, list(modules), plan, order, solver, reading, hooks or best_hooks())
 
 
 def steps(nodes, solver, reading):

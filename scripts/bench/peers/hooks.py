@@ -88,7 +88,8 @@ class DiffusersHooks(OwnHooks):
 def best_hooks():
     """The hooks that can be had here."""
     try:
-        import diffusers.hooks.taylorseer_cache  # noqa: F401
+        from diffusers.hooks import TaylorSeerCacheConfig  # noqa: F401
+        from diffusers.hooks.hooks import CacheContext  # noqa: F401
     except ImportError:
         return OwnHooks
     return DiffusersHooks

@@ -27,12 +27,7 @@ from ..peers.fitted import evenly
 from ..peers.hooks import best_hooks
 
 CONFIG = Path(__file__).parents[3] / "configs" / "infdit_sr.yaml"
-OF_SAT = (
-    "model.official",
-    "model.position_embedding.triton_rotary_embeddings",
-    "data_utils",
-    "training",
-)  # other models', training
+OF_SAT = ("model.official", "model.position_embedding.triton_rotary_embeddings", "data_utils", "training")  # nothing of it is run
 PACKAGES = (*NEVER_CALLED, *(f"sat.{part}" for part in OF_SAT))
 SIZE = {"layers": 8, "width": 256, "heads": 4, "block": 32, "pixels": 32}  # pixels of the picture that is enlarged 4 times
 BUDGETS = (5, 8, 10, 13)
@@ -146,6 +141,9 @@ def measure_one(root, form, budget=None, order=None, reading="once", **size):
 
 
 def measure_infdit(root, budgets=BUDGETS, **size):
-    """Yield a row for each of ``forms`` on the network of the checkout ``root``, each in its own process. ``size`` as ``SIZE``."""
+    """Yield a row for each of ``forms`` on the network of the checkout ``root``, each in its own process.
+
+    ``size`` stands over ``SIZE``.
+    """
     for form in forms(budgets):
         yield in_fresh_process("bench.workloads.infdit:measure_one", root=str(root), **form, **size)
