@@ -8,15 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from pictures import write_text
+from safetensors.torch import load_file, save_file
+
+from pictures import replacing, write_text
 from taylorseer_guider import Calibration, calibrate
 
-from .methods import FITTED, SEEN, Method, at_once, foretell, sampler_of
-from .peers import fitted, forecasts
+from .methods import FITTED, SEEN, Method, at_once, foretell, reference, sampler_of, solved
+from .peers import bns, fitted, forecasts, gs, trained
 from .peers.fitted import evenly
 from .workloads import NODES
 
-WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each
+WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each; solvers of others get as many gradients
+TRAINED = (6, 8, 10)  # budgets of solvers that are trained by gradients, which takes long
+TRAINABLE = (
+    ("GS", gs, {"spacing": "edm"}),
+    ("GS, loss as published", gs, {"loss": "own"}),
+    ("BNS", bns, {}),
+)
+CLASSES = {gs: gs.GS, bns: bns.BNS}
 
 
 @dataclass
@@ -29,17 +38,44 @@ class Fits:
     plans: dict = field(default_factory=dict)  # budget -> nodes to call, of this calibration or of the one with the nearest scale
     costs: dict = field(default_factory=dict)  # name of a fit -> calls, seconds, pictures
 
-    def methods(self, budgets):
-        """The fitted methods of others. Fitting happens when one is asked for that is not on disk."""
+    def methods(self, budgets, wants):
+        """The fitted methods of others whose label ``wants`` takes. One that is not on disk is fitted as it is asked for."""
+        budgets = [budget for budget in budgets if budget < NODES]
+        return [method for method in (*self._recorded(budgets, wants), *self._trained(budgets, wants)) if wants(method.label)]
+
+    def _recorded(self, budgets, wants):
         recording = fitted.record(self.batch.part(slice(SEEN)))
-        for budget in [budget for budget in budgets if budget < NODES]:
+        for budget in budgets:
             even = evenly(budget, NODES)
             yield Method("L2P", FITTED, budget, at_once(foretell, even, linear(even, recording)))
             if budget in self.plans:
                 plan = self.plans[budget]
                 yield Method("L2P, our plan", FITTED, budget, at_once(foretell, plan, linear(plan, recording)))
-            searched = self.kept(f"budcache_{budget}", lambda budget=budget: list(fitted.budcache(recording, budget)))
-            yield Method("reuse, searched (BudCache)", FITTED, budget, at_once(foretell, searched, forecasts.Reuse))
+            if wants("reuse, searched (BudCache)"):
+                searched = self.kept(f"budcache_{budget}", lambda budget=budget: list(fitted.budcache(recording, budget)))
+                yield Method("reuse, searched (BudCache)", FITTED, budget, at_once(foretell, searched, forecasts.Reuse))
+
+    def _trained(self, budgets, wants):
+        """Solvers trained on the same pictures as our calibration, on where runs end, with as many gradients."""
+        for budget in [budget for budget in budgets if budget in TRAINED]:
+            for label, kind, options in TRAINABLE:
+                if wants(label):
+                    path = self.folder / f"{label.lower().replace(', ', '_').replace(' ', '_')}_{budget}.safetensors"
+                    if not path.exists():
+                        found = kind.fit(self.batch, budget, GRADIENTS, target=self.exact(), **options)
+                        with replacing(path) as partial:
+                            found.save(partial)
+                    found = CLASSES[kind].load(path)
+                    self.costs[f"{label}, {budget}"] = found.about
+                    yield Method(label, FITTED, budget, at_once(solved, trained.solve(found), budget, None))
+
+    def exact(self):
+        """Exact solutions of the training batch, x (N, ...): what is aimed at."""
+        path = self.folder / "exact.safetensors"
+        if not path.exists():
+            with replacing(path) as partial:
+                save_file({"exact": reference(self.batch).contiguous()}, partial)
+        return load_file(path)["exact"]
 
     def kept(self, name, make):
         """What ``make()`` returns (plain values), made once and kept as JSON with what it cost."""

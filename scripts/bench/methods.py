@@ -70,12 +70,12 @@ def methods(budgets, fits, wants=lambda label: True):
     """(the methods that can be had here whose label ``wants`` takes, at every budget; {missing package: what it has})."""
     steps, no_package = solvers.available()
     foretold, none_either = forecasts.available()
-    made = [*_ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *_gated()]
+    made = [*ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *_gated()]
     made = [method for method in made if wants(method.label)]
     return [*made, *fits.methods(budgets, wants), *_guidance(budgets, fits, wants)], no_package | none_either
 
 
-def _ours(budgets, fits):
+def ours(budgets, fits):
     for budget in budgets:
         calls, even = {"calls": budget}, {"plan": {"nodes": evenly(budget, NODES)}}
         for label, options in {

@@ -2,7 +2,7 @@
 
 from pictures import write_text
 
-from . import quality
+from . import inside, quality
 from .compare import compare, compared, scales
 from .kinds import KINDS
 from .options import option_table, ranked
@@ -46,6 +46,20 @@ def judge_quality(args):
         show(args, f"quality-{scale:g}", quality.table(scale, rows, count))
 
 
+def look_inside(args):
+    """Features inside the network: on the embedded model, and on Inf-DiT's where INFDIT_ROOT names a checkout."""
+    for scale in [scale for scale in inside.SCALES if args.scales is None or scale in args.scales]:
+        show(args, f"features-{scale:g}", inside.quality_table(scale, inside.compared(args, scale)))
+    rows = inside.memory(args, "embedded", inside.ON_EMBEDDED, **inside.BATCH)
+    tables = [inside.memory_table("embedded, 4 pictures of 96 px", rows)]
+    if root := inside.infdit_root():
+        rows = inside.memory(args, "infdit", inside.ON_INFDIT, root=root)
+        tables.append(inside.memory_table("Inf-DiT's network, 8 layers of width 256, random weights, 32 -> 128 px", rows))
+    else:
+        print("skipped: Inf-DiT's network; set INFDIT_ROOT to a checkout of THUDM/Inf-DiT", flush=True)
+    show(args, "memory", *tables)
+
+
 def rank_options(args):
     """Every combination of the guider's options, ranked on each workload and over all."""
     rows = []
@@ -55,4 +69,4 @@ def rank_options(args):
     show(args, "options", f"all\n{option_table(rows)}")
 
 
-DO = {"methods": compare_methods, "quality": judge_quality, "options": rank_options}
+DO = {"methods": compare_methods, "quality": judge_quality, "features": look_inside, "options": rank_options}

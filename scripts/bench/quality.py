@@ -24,7 +24,8 @@ TABLE, BATCH = "quality", 100
 def measured(args, scale, rows, budgets, count=1000):
     """A row for the full run, ours and the two best peers of ``rows`` (the comparison's) at each of ``budgets``."""
     kind = KINDS["fashion"]
-    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": args.training or kind.fitted_on}
+    seen_by = args.training or kind.fitted_on
+    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
     store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made)
     known = methods(budgets, fit(kind, scale, args.budgets, args.out_dir / "fits", args.training or kind.fitted_on), kind.wants)[
         0

@@ -98,16 +98,19 @@ class Run:
         return x
 
 
-def begin(workload, budget, order, solver="Heun", reading="once", hooks=None):
-    """A ``Run`` of the embedded ``workload`` with ``budget`` full passes, on a network of its own that nobody else holds."""
+def begin(workload, budget, order, solver="Heun", reading="once", hooks=None, plan=None):
+    """A ``Run`` of the embedded ``workload`` with ``budget`` full passes, on a network of its own that nobody else holds.
+
+    They are spread evenly, or at the steps of ``plan``.
+    """
     network = load_network()
     denoiser = partial(edm_denoiser(), network)
-    return on_modules(workload, denoiser, blocks(network), budget, order, solver, reading, hooks)
+    return on_modules(workload, denoiser, blocks(network), budget, order, solver, reading, hooks, plan)
 
 
-def on_modules(workload, denoiser, modules, budget, order, solver="Heun", reading="once", hooks=None):
+def on_modules(workload, denoiser, modules, budget, order, solver="Heun", reading="once", hooks=None, plan=None):
     """A ``Run`` with any ``denoiser`` whose network holds ``modules``; they are hooked while it samples, and not after."""
-    plan = evenly(budget, steps(len(workload.sigmas()) - 1, solver, reading))
+    plan = plan or evenly(budget, steps(len(workload.sigmas()) - 1, solver, reading))
     return Run(workload, denoiser, list(modules), plan, order, solver, reading, hooks or best_hooks())
 
 
