@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 SIGMA_DATA = 0.5  # EDM's spread of the data
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
-CHUNK = 1 << 20  # elements summed at a time on a CPU, so that partial sums stay in cache
+CHUNK = 1 << 17  # elements summed at a time on a CPU, so that partial sums stay in the cache of a core
 BLOCK = 4  # rows and columns that a block mean is taken over
 
 COORDINATES = {
@@ -76,22 +76,24 @@ def distinct(nodes, count, tolerance=1e-6, floor=1e-30):
     return chosen
 
 
-def weighted_sum(weights, tensors, dtype=None, bands=None):
-    """``sum_j weights[j] * tensors[j]`` in one pass over memory, as a new contiguous tensor, without gradient.
+def weighted_sum(weights, tensors, dtype=None, bands=None, out=None):
+    """``sum_j weights[j] * tensors[j]`` in one pass over memory, contiguous and without gradient: in ``out``, or a new tensor.
 
     ``tensors`` share shape and device and are only read; half types are accumulated in float32. The result has ``dtype``,
     or that of ``tensors[0]``. ``bands`` (n, 1, W), if given, are added to the sum seen as n bands of as many rows of length W.
     """
     first = tensors[0]
     with torch.no_grad():
-        out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-        if bands is None and (out.device.type != "cpu" or out.numel() <= CHUNK):
+        if out is None:
+            out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+        at_once = out.device.type != "cpu" or out.numel() <= 2 * CHUNK
+        if bands is None and at_once:
             _add_up(out, weights, tensors, bands)
             return out
         shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
         seen = [tensor.reshape(shape) for tensor in (out, *tensors)] + ([] if bands is None else [bands])
         step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
-        chunks = zip(*(t.split(step) for t in seen), strict=True) if out.device.type == "cpu" and out.numel() > CHUNK else [seen]
+        chunks = [seen] if at_once else zip(*(t.split(step) for t in seen), strict=True)
         for place, *parts in chunks:
             _add_up(place, weights, parts[: len(tensors)], None if bands is None else parts[-1])
     return out
@@ -124,10 +126,11 @@ class Weights(NamedTuple):
     error: float | None = None  # to expect, where that is known
 
 
-def weigh(weights, x, outputs, means, dtype):
+def weigh(weights, x, outputs, means, dtype, out=None):
     """The weighted sum that ``weights`` (a ``Weights``) ask for: of ``x``, held ``outputs`` and, where weighed, block means.
 
     ``outputs`` are the branches of all held outputs, newest first, ``means`` their block means; what has weight 0 is not read.
+    It is written into ``out`` where that is given.
     """
     pairs = [(weights.x, x), *zip(weights.outputs, outputs, strict=False)]
     factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)
@@ -136,7 +139,7 @@ def weigh(weights, x, outputs, means, dtype):
         low = weighted_sum(weights.means, [block_means(x), *means])
         whole = x.shape[-2] % BLOCK == 0  # then a row of means serves four rows of x as it is
         bands = (_widened if whole else filled)(low, x.shape).reshape(-1, 1, x.shape[-1])
-    return weighted_sum(factors, tensors, dtype, bands)
+    return weighted_sum(factors, tensors, dtype, bands, out)
 
 
 def block_means(tensor):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .forecast import QUANTITIES, block_means, weigh, weighted_sum
+from .memory import Memory
 from .schedule import NEAR
 
 
@@ -29,6 +30,7 @@ class History:
     def __init__(self, count):
         self._held = deque(maxlen=count)
         self._out = None  # dtype and device of the outputs as they came
+        self._memory = Memory()
 
     def __iter__(self):
         return iter(self._held)
@@ -56,12 +58,14 @@ class History:
         self._out = branches[0].dtype, branches[0].device
 
     def weighted(self, weights, x):
-        """The sum that ``weights`` (a ``Weights``) ask for, a new tensor of the outputs' dtype and device."""
-        dtype, device = self._out
-        return weigh(weights, x.to(self._held[0].branches[0].device), self.branches, self.means, dtype).to(device)
+        """The sum that ``weights`` (a ``Weights``) ask for, of the outputs' dtype and device, in memory that nobody else has."""
+        (dtype, device), newest = self._out, self._held[0].branches[0]
+        out = self._memory.empty(newest.shape, dtype) if device.type == newest.device.type == "cpu" else None
+        return weigh(weights, x.to(newest.device), self.branches, self.means, dtype, out).to(device)
 
     def clear(self):
         self._held.clear()
+        self._memory.clear()
 
     @property
     def branches(self):
