@@ -8,6 +8,11 @@ import torch
 LATE = 2  # visits after which a sum of the device is read at the latest
 
 
+def total_of(tensor):
+    """The sum of all elements, finite where they are: float32, or float64 of one that is."""
+    return tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
 class Late:
     """A number of the device that is read when it has long been there, so that nobody waits for the queue."""
 
@@ -33,14 +38,14 @@ class Finite:
     def __init__(self):
         self._unread = deque()  # (visit, fault, Late)
 
-    def note(self, tensor, visit, fault):
+    def note(self, tensor, visit, fault, totals=()):
         """Sum ``tensor``, which ``visit`` gave; ``fault``, with {visit}, is what to say where it is not finite.
 
-        Raises FloatingPointError with it, on a CPU at once.
+        ``totals`` are those of its parts, where they are known. Raises FloatingPointError with it, on a CPU at once.
         """
         if tensor.is_meta:
             return
-        total = tensor.detach().sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+        total = sum(totals) if totals else total_of(tensor.detach())
         self._unread.append((visit, fault, Late(total)))
         if tensor.device.type == "cpu":
             self.read(visit.number)

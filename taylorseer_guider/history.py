@@ -57,11 +57,14 @@ class History:
         self._held.appendleft(Held(visit.sigma, visit.step, visit.node, values, means, compared))
         self._out = branches[0].dtype, branches[0].device
 
-    def weighted(self, weights, x):
-        """The sum that ``weights`` (a ``Weights``) ask for, of the outputs' dtype and device, in memory that nobody else has."""
+    def weighted(self, weights, x, totals=None):
+        """The sum that ``weights`` (a ``Weights``) ask for, of the outputs' dtype and device, in memory that nobody else has.
+
+        The list ``totals``, if given, is told the totals of its parts.
+        """
         (dtype, device), newest = self._out, self._held[0].branches[0]
         out = self._memory.empty(newest.shape, dtype) if device.type == newest.device.type == "cpu" else None
-        return weigh(weights, x.to(newest.device), self.branches, self.means, dtype, out).to(device)
+        return weigh(weights, x.to(newest.device), self.branches, self.means, dtype, out, totals).to(device)
 
     def clear(self):
         self._held.clear()

@@ -238,9 +238,10 @@ class Run:
     def _weighted(self, visit, x, weights):
         """The weighted sum that answers ``visit``."""
         visit.order, visit.weight_sum, visit.error = weights.order, weights.size, weights.error
-        answer = self.history.weighted(weights, x)
-        if self.policy.keep.fitted:
-            self._finite.note(answer, visit, ANSWER)
+        totals = [] if self.policy.keep.fitted else None
+        answer = self.history.weighted(weights, x, totals)
+        if totals is not None:
+            self._finite.note(answer, visit, ANSWER, totals)
         return answer
 
     # The end.
