@@ -1,0 +1,112 @@
+"""What runs and forecasts cost by the clock, all in turns with what they are measured against."""
+
+from statistics import median
+from time import perf_counter
+from types import SimpleNamespace
+
+import torch
+from tqdm import tqdm
+
+from .methods import DENOISED, EPS, Method, evenly, host, sampler_of
+from .workloads import FULL_CALLS, NODES
+
+FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
+EDM = {"sigma_min": 0.002, "sigma_max": 40.0}
+
+
+class Processor:
+    """The clock of a CPU. ``stop`` tells the seconds since ``start``; memory is not counted there."""
+
+    device = torch.device("cpu")
+
+    def start(self):
+        self._started = perf_counter()
+
+    def stop(self):
+        return perf_counter() - self._started
+
+    def peak_bytes(self):
+        return None
+
+
+@torch.no_grad()
+def timed(workload, begin, clock):
+    """(x, calls, seconds, bytes at the peak or None) of the run that ``begin(workload)`` makes ready, which is not timed."""
+    run = begin(workload)
+    workload.calls, workload.branches, workload.seconds = 0, 0.0, 0.0
+    clock.start()
+    x = run()
+    return x, workload.calls, clock.stop(), clock.peak_bytes()
+
+
+def side_by_side(workload, todo, repeats=9, clock=None):
+    """What runs cost beside the full run, all taking turns. A row for each method of ``todo``.
+
+    ``speed_up`` is that of the fastest of the ``repeats``, since other programs on the machine slow a run down by up to a third;
+    ``of_ideal`` is its share of full calls / calls. ``outside`` is the share of its time that a run spends outside the denoiser,
+    the median: what calls alone would save; None on a device, whose work is only queued where the denoiser is called.
+    """
+    clock = clock or Processor()
+    queued = clock.device.type != "cpu"
+    spent = {method: [] for method in [FULL_RUN, *todo]}
+    for _ in tqdm(range(repeats), desc=f"{workload.name}, in turns", leave=False):
+        for method, taken in spent.items():
+            _, calls, seconds, peak = timed(workload, method.begin, clock)
+            taken.append((seconds, None if queued else 1 - workload.seconds / seconds, calls, peak))
+    rows, full = [], min(spent[FULL_RUN])[0]
+    for method, taken in spent.items():
+        seconds, outside, calls, peaks = zip(*taken, strict=True)
+        speed_up = full / min(seconds)
+        rows.append({
+            "label": method.label, "size": workload.noise.shape[-1], "scale": workload.scale, "calls": calls[0],
+            "seconds": min(seconds), "speed_up": speed_up, "of_ideal": speed_up * calls[0] / FULL_CALLS,
+            "outside": None if queued else median(outside), "peak_bytes": max(peaks) if queued else None,
+        })  # fmt: skip
+    return rows
+
+
+@torch.no_grad()
+def forecast_cost(calibration, shape, repeats=5):
+    """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
+
+    The visit's time is the report's: weights, weighted sum and bookkeeping, the median over runs on a ``shape`` batch with a
+    denoiser that costs nothing; passes and runs take turns. The pass is one matrix-vector product over as many tensors of that
+    size, already stacked, into memory that is there already.
+    """
+    even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
+    options = {
+        "denoised, order 1": ({**even, **DENOISED}, 2),
+        "default, order 1": (even, 3),
+        "eps, order 2": ({**even, **EPS}, 4),
+    }
+    if calibration is not None:
+        options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 5)
+    for label, (chosen, read) in options.items():
+        stacked, weights = torch.randn(read, torch.Size(shape).numel()), torch.randn(read)
+        out = torch.empty_like(stacked[0])
+        visits, passes = [], []
+        for _ in range(repeats):
+            visits += [visit.seconds for visit in _skipped(chosen, shape)]
+            passes += [_pass(stacked, weights, out) for _ in range(10)]
+        cost = {"visit_ms": 1e3 * median(visits), "pass_ms": 1e3 * median(passes)}
+        rows.append({"label": label, "reads": read, "shape": list(shape), **cost, "ratio": cost["visit_ms"] / cost["pass_ms"]})
+    return rows
+
+
+def _pass(stacked, weights, out):
+    started = perf_counter()
+    torch.mv(stacked.T, weights, out=out)
+    return perf_counter() - started
+
+
+def _skipped(options, shape):
+    """The forecast visits of one run, once its history is full."""
+    sampler = sampler_of(SimpleNamespace(scale=1.0, edm=EDM), options)
+    sampler(lambda x, sigma, cond: 0.5 * x, torch.randn(shape), {})
+    held = 4 if "calibration" in options else options.get("max_order", 1) + 1
+    visits, calls = [], 0
+    for visit in sampler.guider.report.visits:
+        calls += visit.action == "call"
+        if visit.action == "forecast" and visit.reason in ("skipped", "calibrated") and calls >= held:
+            visits.append(visit)
+    return visits
