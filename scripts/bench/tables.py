@@ -67,18 +67,20 @@ def duel(rows, budgets, ours, families):
     if not pairs:
         return []
     against = "the best without a fit" if families == UNFITTED else "the best of all others"
-    apart, worst = [], []
+    means, sure, worst = [], [], []
     for budget in budgets:
         mean = low = high = bottom = None
         if budget in pairs:
             mine, theirs = (row["exact_dB"] for row in pairs[budget])
             (mean, low, high), bottom = difference(mine, theirs), summary(mine)[1] - summary(theirs)[1]
-        apart.append(f"{'-' if mean is None else f'{mean:+.1f} [{low:+.1f},{high:+.1f}]':>17}")
+        means.append(f"{'-' if mean is None else f'{mean:+.1f}':>17}")
+        sure.append(f"{'-' if mean is None else f'[{low:+.1f}, {high:+.1f}]':>17}")
         worst.append(f"{'-' if bottom is None else f'{bottom:+.1f}':>17}")
     named = ", ".join(f"{budget}: {theirs['label']}" for budget, (_, theirs) in pairs.items())
     return [
         f"{ours} - {against} ({named})",
-        f"{'  mean [95 % of the mean]':<{WIDE}}" + "".join(apart),
+        f"{'  mean over pictures':<{WIDE}}" + "".join(means),
+        f"{'  95 % interval of that mean':<{WIDE}}" + "".join(sure),
         f"{'  worst picture':<{WIDE}}" + "".join(worst),
     ]
 
