@@ -23,9 +23,15 @@ def parse(argv):
     add("--pictures", type=whole(1, 10_000), metavar="N", help="of each workload; without it, its own number (32 or 16)")
     add("--budgets", type=whole(1, 20), nargs="+", default=list(BUDGETS), help="denoiser calls")
     add("--training", type=whole(1, 10_000), metavar="N", help="pictures that fitted methods see; without it, each workload's")
+    add(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="of the part accelerator, which it stands for where no part is named",
+    )
     add("--out-dir", type=Path, default=Path("out/benchmark"))
     args = parser.parse_args(argv)
-    args.parts = args.parts or list(PARTS[:1])
+    args.parts = args.parts or ["accelerator" if args.device != "cpu" else "methods"]
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"{', '.join(unknown)}: there is {', '.join(PARTS)}")
     quick = {"pictures": 2, "budgets": [5, 8], "training": 2, "scales": [1.0]} if args.quick else {}

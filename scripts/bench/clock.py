@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from .methods import DENOISED, EPS, Method, evenly, host, sampler_of
+from .tables import three
 from .workloads import FULL_CALLS, NODES
 
 FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
@@ -110,3 +111,33 @@ def _skipped(options, shape):
         if visit.action == "forecast" and visit.reason in ("skipped", "calibrated") and calls >= held:
             visits.append(visit)
     return visits
+
+
+def run_table(rows):
+    head = f"by the clock, in turns with the full run (embedded, one picture): speed-up, ideally {FULL_CALLS} / calls"
+    lines = [f"{head}; time spent outside the network"]
+    lines.append(f"{'':<33}" + "".join(f"{name:>10}" for name in ("size", "calls", "ideal", "speed-up", "of ideal", "outside")))
+    for row in rows:
+        cells = [f"{row['size']} px", str(row["calls"]), f"{FULL_CALLS / row['calls']:.2f}", f"{row['speed_up']:.2f}"]
+        cells += [f"{row['of_ideal']:.3f}", f"{100 * row['outside']:.1f} %"]
+        lines.append(f"{row['label']:<33}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
+def forecast_table(rows):
+    lines = ["one forecast visit against one fused pass (a matrix-vector product) over what it reads"]
+    for row in rows:
+        figures = f"visit {row['visit_ms']:.2f} ms, pass {row['pass_ms']:.2f} ms, ratio {row['ratio']:.2f}"
+        shape = "x".join(map(str, row["shape"]))
+        lines.append(f"{shape:<13} {row['label']:<20} reads {row['reads']}: {figures}")
+    return "\n".join(lines)
+
+
+def floor_table(rows):
+    lines = [
+        "what a bfloat16 network changes (embedded, scale 1): dB to the float32 exact solution and full run, mean/worst/pooled"
+    ]
+    for row in rows:
+        full = "-" if None in row["full_dB"] else three(row, "full_dB", 0)
+        lines.append(f"{row['label']:<40}{row['calls']:>5}{three(row):>18}{full:>18}")
+    return "\n".join(lines)

@@ -1,14 +1,28 @@
 """The parts of the benchmark: each measures what is not on disk yet, then writes its tables and plots."""
 
-from pictures import write_text
+import json
 
-from . import inside, quality
-from .compare import compare, compared, scales
-from .kinds import KINDS
+import torch
+from tqdm import tqdm
+
+from pictures import write_text
+from taylorseer_guider import Calibration
+
+from . import accelerator, clock, inside, quality
+from .accelerator import clock_of
+from .compare import compare, compared, references, scales
+from .fits import fit
+from .kinds import KINDS, LINES
+from .measure import bfloat16_floor
+from .methods import OWN, SOLVERS, methods
 from .options import option_table, ranked
 from .plots import pareto
+from .store import Store
 from .tables import branch_table, budget_table, measured, seen_table
+from .workloads import embedded
 
+CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
+PRICED = ((4, 3, 256, 256), (1, 3, 1024, 1024), (1, 3, 2048, 2048))  # what a forecast is timed on
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
 
@@ -60,6 +74,47 @@ def look_inside(args):
     show(args, "memory", *tables)
 
 
+def watch_the_clock(args):
+    """What runs, forecasts and half precision cost on this machine."""
+    shipped = _shipped(args)
+    timed = [method for method in shipped if method.budget in CLOCKED]
+    rows = [row for size in SIZES for row in clock.side_by_side(embedded.held_out(1.0, 1, size), timed)]
+    path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.scale == 1)
+    costs = [row for shape in PRICED for row in clock.forecast_cost(path, shape)]
+    low = list(halves(args, path))
+    write_text(args.out_dir / "clock.json", json.dumps({"runs": rows, "forecasts": costs, "bfloat16": low}, indent=1))
+    show(args, "clock", clock.run_table(rows), clock.forecast_table(costs), clock.floor_table(low))
+
+
+def halves(args, calibration):
+    """What a bfloat16 network changes, on the embedded model at scale 1."""
+    count = args.pictures or KINDS["embedded"].pictures
+    single, low = embedded.held_out(1.0, count), embedded.held_out(1.0, count, dtype=torch.bfloat16)
+    store = Store(args.out_dir / "bfloat16.jsonl", {"workload": "embedded", "pictures": count})
+    exact, full = references(single, args.out_dir / "embedded-1.safetensors", store)
+    return bfloat16_floor(single, low, calibration, exact, full)
+
+
+def use_accelerator(args):
+    """Ours and solvers on ``--device``, the denoiser as it is, compiled, and as a CUDA graph."""
+    kind = KINDS["embedded"]
+    clock_of(args.device)  # says so before anything is loaded where it is not there
+    todo = [method for method in _shipped(args) if method.budget in CLOCKED]
+    found = accelerator.measured(kind.held_out(1.0, args.pictures or 4), todo, args.device)
+    rows = list(tqdm(found, desc=f"on {args.device}", unit="row", leave=False))
+    write_text(args.out_dir / "accelerator.json", json.dumps(rows, indent=1))
+    show(args, "accelerator", accelerator.table(rows))
+
+
+def _shipped(args):
+    """Ours, and on an accelerator solvers of others, on the embedded model at scale 1, with the calibration that ships."""
+    fits = fit(KINDS["embedded"], 1.0, CLOCKED, args.out_dir / "fits", 2)
+    families = OWN if args.device == "cpu" else (*OWN, SOLVERS)
+    return [
+        method for method in methods(CLOCKED, fits, {DEFAULT, CALIBRATED, *LINES}.__contains__)[0] if method.family in families
+    ]
+
+
 def rank_options(args):
     """Every combination of the guider's options, ranked on each workload and over all."""
     rows = []
@@ -69,4 +124,11 @@ def rank_options(args):
     show(args, "options", f"all\n{option_table(rows)}")
 
 
-DO = {"methods": compare_methods, "quality": judge_quality, "features": look_inside, "options": rank_options}
+DO = {
+    "methods": compare_methods,
+    "quality": judge_quality,
+    "features": look_inside,
+    "clock": watch_the_clock,
+    "accelerator": use_accelerator,
+    "options": rank_options,
+}
