@@ -5,7 +5,8 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 demo = ["einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
-bench = [*demo, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
+judges = ["flip-evaluator", "scipy", "ssimulacra2"]
+bench = [*demo, *judges, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
 train = [*demo, "pytorch-lightning>=2.6"]
 
 setup(
@@ -29,10 +30,10 @@ setup(
     python_requires=">=3.10",
     install_requires=["torch>=2.1", "omegaconf>=2.3"],
     extras_require={
-        "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds cache-dit and k-diffusion
+        "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds more
         "demo": demo,
         "train": train,
-        "test": [*train, "hypothesis", "matplotlib", "pytest", "pytest-randomly"],
+        "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly"],
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
     package_dir={"taylorseer_guider.configs": "configs"},

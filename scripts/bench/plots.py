@@ -7,7 +7,7 @@ from PIL import Image
 
 from pictures import replacing
 
-from .methods import CALIBRATED, DEFAULT, OURS, OURS_FITTED, UNFITTED
+from .methods import CALIBRATED, DEFAULT, GUIDANCE, OURS, OURS_FITTED, UNFITTED
 from .spread import interval, summary
 from .tables import ALL_OTHERS, best, budgets_of, full_run
 from .workloads import FULL_CALLS
@@ -46,6 +46,7 @@ def draw(panel, rows, which):
     """One panel: ``which`` of (mean, worst). Returns {label: a line for the legend}."""
     full = full_run(rows)
     handles = {f"full run, {FULL_CALLS} calls": panel.axhline(summary(full["exact_dB"])[which], color="grey", linewidth=1)}
+    rows = [row for row in rows if row["family"] != GUIDANCE]  # which counts branches
     for family, label in dict.fromkeys((row["family"], row["label"]) for row in rows if row is not full):
         known = sorted((row for row in rows if row["label"] == label), key=lambda row: row["calls"])
         points = [(row["calls"], summary(row["exact_dB"])[which]) for row in known]
