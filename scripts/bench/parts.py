@@ -8,6 +8,7 @@ from tqdm import tqdm
 from pictures import write_text
 from taylorseer_guider import Calibration
 
+from . import ablate as ablations
 from . import accelerator, clock, inside, quality
 from .accelerator import clock_of
 from .compare import compare, compared, references, scales
@@ -23,6 +24,7 @@ from .workloads import embedded
 
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
 PRICED = ((4, 3, 256, 256), (1, 3, 1024, 1024), (1, 3, 2048, 2048))  # what a forecast is timed on
+ABLATED = {"mixture": (2.5,), "hsc64": (1.0,), "embedded": (2.5,)}  # scales
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
 
@@ -113,6 +115,13 @@ def _shipped(args):
     return [method for method in methods(CLOCKED, fits, LINES.__contains__)[0] if method.family in families]
 
 
+def ablate(args):
+    """Free time steps, free told sigmas and shrinking to theory, each alone, on our own nodes."""
+    for name in [name for name in ABLATED if name in args.workloads]:
+        for scale in [scale for scale in ABLATED[name] if args.scales is None or scale in args.scales]:
+            show(args, f"ablations-{name}-{scale:g}", ablations.table(name, scale, ablations.measured(args, name, scale)))
+
+
 def rank_options(args):
     """Every combination of the guider's options, ranked on each workload and over all."""
     rows = []
@@ -128,5 +137,6 @@ DO = {
     "features": look_inside,
     "clock": watch_the_clock,
     "accelerator": use_accelerator,
+    "ablations": ablate,
     "options": rank_options,
 }

@@ -1,0 +1,53 @@
+"""What GS adds, one thing at a time, on our own nodes and weights: does it help on pictures that it was not trained on?"""
+
+from tqdm import tqdm
+
+from taylorseer_guider import Calibration
+
+from .compare import references
+from .fits import GRADIENTS, fit
+from .kinds import KINDS
+from .measure import row, timed
+from .methods import Method, at_once
+from .peers import ablations
+from .store import Store
+from .tables import three
+
+BUDGET, PICTURES = 6, 8  # pictures that are trained on, of those that the calibration saw
+KINDS_OF = {  # what is free, and how the table calls it
+    "none": "as calibrated",
+    "weights": "weights, refined further",
+    "steps": "time steps alone",
+    "told": "the sigma that the network is told alone",
+    "theory": "weights, shrunk to theory instead of to nothing",
+}
+
+
+def measured(args, name, scale, gradients=GRADIENTS):
+    """Rows of the training batch and of the held-out one for each of ``KINDS_OF``, at ``BUDGET`` calls."""
+    kind = KINDS[name]
+    count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
+    made = {"workload": name, "scale": scale, "pictures": count, "training": seen_by, "gradients": gradients}
+    store = Store(args.out_dir / f"ablations-{name}-{scale:g}.jsonl", made)
+    fits = fit(kind, scale, args.budgets, args.out_dir / "fits", seen_by)
+    calibration, batch, target = Calibration.load(fits.calibration), fits.batch.part(slice(PICTURES)), fits.exact()[:PICTURES]
+    workload = kind.held_out(scale, count)
+    exact, full = references(workload, args.out_dir / f"{name}-{scale:g}.safetensors", store)
+    seen = batch.pictures(target)
+    for which, label in tqdm(KINDS_OF.items(), desc=f"ablations, {name}, scale {scale:g}", unit="fit", leave=False):
+        if store.find(table="held-out", label=label, budget=BUDGET) is None:
+            found = ablations.fit_ablation(calibration, BUDGET, batch, which, gradients, target)
+            method = Method(label, "ablations", BUDGET, at_once(ablations.sample, found))
+            for table, one, near in (("trained on", batch, (seen, seen)), ("held-out", workload, (exact, full))):
+                store.add({**row(one, method, timed(one, method.begin), *near), "table": table})
+    return [found for found in store.rows if found.get("table")]
+
+
+def table(name, scale, rows):
+    pictures = {found["table"]: len(found["exact_dB"]) for found in rows}
+    lines = [f"{name}, scale {scale:g}, {BUDGET} calls on our own nodes: dB to the exact solution, mean/worst/pooled"]
+    lines.append(f"{'':<50}" + "".join(f"{f'{table}, {count}':>20}" for table, count in pictures.items()))
+    for label in dict.fromkeys(found["label"] for found in rows):
+        cells = [three(found, width=20) for found in rows if found["label"] == label]
+        lines.append(f"{label:<50}" + "".join(cells))
+    return "\n".join(lines)
