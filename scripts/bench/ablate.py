@@ -32,7 +32,7 @@ def measured(args, name, scale, gradients=GRADIENTS):
     fits = fit(kind, scale, args.budgets, args.out_dir / "fits", seen_by)
     calibration, batch, target = Calibration.load(fits.calibration), fits.batch.part(slice(PICTURES)), fits.exact()[:PICTURES]
     workload = kind.held_out(scale, count)
-    exact, full = references(workload, args.out_dir / f"{name}-{scale:g}.safetensors", store)
+    exact, full = references(workload, args.out_dir / f"{name}-{scale:g}.safetensors")
     seen = batch.pictures(target)
     for which, label in tqdm(KINDS_OF.items(), desc=f"ablations, {name}, scale {scale:g}", unit="fit", leave=False):
         if store.find(table="held-out", label=label, budget=BUDGET) is None:

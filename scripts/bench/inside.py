@@ -45,7 +45,7 @@ def compared(args, scale):
     count = args.pictures or kind.pictures
     store = Store(args.out_dir / f"features-{scale:g}.jsonl", {"workload": kind.name, "scale": scale, "pictures": count})
     workload = kind.held_out(scale, count)
-    exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors", store)
+    exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
     todo = list(methods(fit(kind, scale, OWN_BUDGETS, args.out_dir / "fits", args.training or kind.fitted_on)))
     for method in tqdm(todo, desc=f"features, scale {scale:g}", unit="row", leave=False):
         if store.find(label=method.label, budget=method.budget) is None:

@@ -43,7 +43,7 @@ def ranked(args):
             count = args.pictures or 1
             store = Store(args.out_dir / f"options-{name}-{scale:g}.jsonl", {"workload": name, "scale": scale, "pictures": count})
             workload = KINDS[name].training(scale, count)
-            exact, full = references(workload, args.out_dir / f"options-{name}-{scale:g}.safetensors", store)
+            exact, full = references(workload, args.out_dir / f"options-{name}-{scale:g}.safetensors")
             for method in tqdm(list(option_methods()), desc=f"options, {name}, scale {scale:g}", unit="row", leave=False):
                 if store.find(label=method.label, budget=method.budget) is None:
                     store.add(row(workload, method, sampled(workload, method), exact, full))

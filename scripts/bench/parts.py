@@ -18,7 +18,6 @@ from .measure import bfloat16_floor
 from .methods import OWN, SOLVERS, methods
 from .options import option_table, ranked
 from .plots import pareto
-from .store import Store
 from .tables import branch_table, budget_table, measured, seen_table
 from .workloads import embedded
 
@@ -92,8 +91,7 @@ def halves(args, calibration):
     """What a bfloat16 network changes, on the embedded model at scale 1."""
     count = args.pictures or KINDS["embedded"].pictures
     single, low = embedded.held_out(1.0, count), embedded.held_out(1.0, count, dtype=torch.bfloat16)
-    store = Store(args.out_dir / "bfloat16.jsonl", {"workload": "embedded", "pictures": count})
-    exact, full = references(single, args.out_dir / "embedded-1.safetensors", store)
+    exact, full = references(single, args.out_dir / "embedded-1.safetensors")
     return bfloat16_floor(single, low, calibration, exact, full)
 
 
