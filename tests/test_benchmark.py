@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import benchmark
-from bench import compare, fits, kinds, measure, methods, options, parts, spread, store, tables
+from bench import ablate, compare, fits, inside, kinds, measure, methods, options, parts, spread, store, tables
 from bench.peers import fitted
 from bench.workloads import embedded, mixture
 from taylorseer_guider.engines.errors import UserError
@@ -46,7 +46,7 @@ def row(label, dB, budget=5, family="ours", **more):
     """A row as ``measure.row`` makes it."""
     return {
         "label": label, "family": family, "budget": budget, "setting": None, "calls": budget, "branches": budget, "seconds": 1.0,
-        "exact_dB": dB, "full_dB": dB, "exact_SSIM": [0.9] * len(dB), "sharpness": [1.0] * len(dB), **more,
+        "exact_dB": dB, "full_dB": dB, **more,
     }  # fmt: skip
 
 
@@ -171,3 +171,64 @@ def test_options_are_ranked(quick, tmp_path, capsys, monkeypatch):
     assert run("options", "--scales", 1, "--workloads", "mixture", "embedded", "--out-dir", tmp_path) == 0
     shown = capsys.readouterr().out
     assert shown.count("<- default") == 3 and "mixture, scale 1\n" in shown and "embedded, scale 1\n" in shown
+
+
+def some_rows():
+    """A table's worth, at scale 2, with a method that saves branches."""
+    rows = [row("full run", [60.0, 60.0], 39, "full run", branches=78)]
+    for budget in (5, 8):
+        rows += [
+            row(methods.DEFAULT, [40.0, 44.0], budget),
+            row("Euler", [35.0, 34.0], budget, methods.SOLVERS),
+            row("L2P", [50.0, 45.0], budget, methods.FITTED),
+        ]
+    rows.append(row("LinearAG", [41.0, 42.0], None, methods.GUIDANCE, setting=16, branches=15.5, calls=10))
+    return rows
+
+
+def test_the_short_table_names_whom_ours_is_held_against():
+    text = tables.short_table("mixture", 2.0, some_rows())
+    assert "42.0/40.0/41.6" in text and "34.5/34.0/34.5" in text
+    assert "Euler            Euler" in text and "calibrated: not measured" in text
+
+
+def test_the_table_by_branches_puts_calls_and_branches_side_by_side():
+    line = next(line for line in tables.branch_table("mixture", 2.0, some_rows()).splitlines() if line.startswith("LinearAG"))
+    assert line.split() == ["LinearAG", "-", "41.5/41.0/41.5", "(15.5)"]
+
+
+def test_the_page_gathers_what_is_on_disk(tmp_path, capsys):
+    rows = "\n".join(json.dumps(found) for found in ({"made": {}}, *some_rows()))
+    (tmp_path / "mixture-2.5.jsonl").write_text(rows + "\n")
+    assert run("page", "--out-dir", tmp_path) == 0
+    assert capsys.readouterr().out.count("mixture, scale 2.5, 2 pictures") == 1
+
+
+def test_features_are_held_against_ours_at_as_many_calls_and_in_as_many_seconds():
+    rows = [
+        row(methods.DEFAULT, [50.0], 5, seconds=1.0),
+        row(methods.DEFAULT, [60.0], 8, seconds=2.0),
+        row("TaylorSeer 1, features", [55.0], 5, inside.FEATURES, seconds=2.5),
+    ]
+    line = next(line for line in inside.quality_table(1.0, rows).splitlines() if line.startswith("TaylorSeer 1"))
+    assert line.endswith("50.0 at 5         60.0 at 8")
+
+
+@pytest.mark.slow
+def test_ablations_are_told_on_what_they_saw_and_on_what_they_did_not(quick, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ablate, "KINDS", compare.KINDS)
+    monkeypatch.setattr(ablate, "GRADIENTS", 2)
+    assert run("ablations", "--workloads", "mixture", "--scales", 2, "--pictures", 2, "--training", 2, "--out-dir", tmp_path) == 0
+    assert capsys.readouterr().out == ""  # that scale is none of them
+    monkeypatch.setitem(parts.ABLATED, "mixture", (2.0,))
+    assert run("ablations", "--workloads", "mixture", "--scales", 2, "--pictures", 2, "--training", 2, "--out-dir", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "trained on, 2" in shown and "held-out, 2" in shown and all(label in shown for label in ablate.KINDS_OF.values())
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+def test_an_accelerator_that_is_not_there_is_one_line(device, tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert run("--device", device, "--out-dir", tmp_path) == 2
+    assert "finds no CUDA device" in capsys.readouterr().err

@@ -16,16 +16,17 @@ from taylorseer_guider import Calibration, calibrate
 from .methods import FITTED, SEEN, Method, at_once, foretell, reference, sampler_of, solved
 from .peers import bns, fitted, forecasts, gs, trained
 from .peers.fitted import evenly
+from .peers.training import TRIED
 from .workloads import NODES
 
 WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each; solvers of others get as many gradients
-TRAINED = (6, 8, 10)  # budgets of solvers that are trained by gradients, which takes long
-TRAINABLE = (
-    ("GS", gs, {"spacing": "edm"}),
-    ("GS, loss as published", gs, {"loss": "own"}),
-    ("BNS", bns, {}),
-)
-CLASSES = {gs: gs.GS, bns: bns.BNS}
+LONG = 10 * GRADIENTS  # gradients of one more row, where they are cheap, at these calls
+LONG_BUDGETS = (8,)
+TRAINABLE = {  # label -> module, class, the optimizer that brought it farthest where several were tried, more options
+    "GS": (gs, gs.GS, TRIED[1], {"spacing": "edm"}),
+    "GS, loss as published": (gs, gs.GS, gs.OWN, {"loss": "own"}),
+    "BNS": (bns, bns.BNS, TRIED[0], {}),
+}
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Fits:
     """What is known of a model at one scale before the held-out batch is seen."""
 
     folder: Path
-    batch: object  # the training Workload
+    kind: object  # a Kind
+    batch: object  # its training Workload at this scale
     calibration: Path | None = None  # for this scale
     plans: dict = field(default_factory=dict)  # budget -> nodes to call, of this calibration or of the one with the nearest scale
     costs: dict = field(default_factory=dict)  # name of a fit -> calls, seconds, pictures
@@ -57,17 +59,24 @@ class Fits:
 
     def _trained(self, budgets, wants):
         """Solvers trained on the same pictures as our calibration, on where runs end, with as many gradients."""
-        for budget in [budget for budget in budgets if budget in TRAINED]:
-            for label, kind, options in TRAINABLE:
-                if wants(label):
-                    path = self.folder / f"{label.lower().replace(', ', '_').replace(' ', '_')}_{budget}.safetensors"
-                    if not path.exists():
-                        found = kind.fit(self.batch, budget, GRADIENTS, target=self.exact(), **options)
-                        with replacing(path) as partial:
-                            found.save(partial)
-                    found = CLASSES[kind].load(path)
-                    self.costs[f"{label}, {budget}"] = found.about
-                    yield Method(label, FITTED, budget, at_once(solved, trained.solve(found), budget, None))
+        for label, budget in [(label, budget) for label in TRAINABLE for budget in budgets if budget in self.kind.trained]:
+            if wants(label):
+                yield self._solver(label, budget, GRADIENTS)
+                if self.kind.cheap and budget in LONG_BUDGETS:
+                    yield self._solver(label, budget, LONG)
+
+    def _solver(self, label, budget, gradients):
+        module, of, recipe, options = TRAINABLE[label]
+        path = self.folder / f"{label.lower().replace(', ', '_').replace(' ', '_')}_{budget}_{gradients}.safetensors"
+        if not path.exists():
+            recipes = TRIED if self.kind.cheap and recipe in TRIED else (recipe,)
+            found = module.fit(self.batch, budget, gradients, target=self.exact(), recipes=recipes, **options)
+            with replacing(path) as partial:
+                found.save(partial)
+        found = of.load(path)
+        named = label if gradients == GRADIENTS else f"{label}, {gradients} gradients"
+        self.costs[f"{named}, {budget} calls"] = found.about
+        return Method(named, FITTED, budget, at_once(solved, trained.solve(found), budget, None))
 
     def exact(self):
         """Exact solutions of the training batch, x (N, ...): what is aimed at."""
@@ -99,7 +108,7 @@ def fit(kind, scale, budgets, folder, count=None):
     """The ``Fits`` of ``kind`` at ``scale``: a shipped calibration for it, or one that is made on ``count`` training pictures."""
     folder = folder / f"{kind.fits_of or kind.name}-{scale:g}"
     folder.mkdir(parents=True, exist_ok=True)
-    fits = Fits(folder, kind.training(scale, count or kind.fitted_on))
+    fits = Fits(folder, kind, kind.training(scale, count or kind.fitted_on))
     found = {Calibration.load(path).fitted.scale: path for path in kind.calibrations}
     if not found:
         found = {scale: folder / "calibration.yaml"}

@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from figures import psnr, sharpness
+from figures import psnr
 
 from . import perceptual
 from .methods import CALIBRATED, DEFAULT, OURS, Method, host
@@ -38,14 +38,13 @@ def row(workload, method, result, exact, full):
     pictures = workload.pictures(x)
     return {
         "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
-        "calls": calls, "branches": branches, "seconds": seconds, "exact_dB": each(psnr, pictures, exact),
-        "full_dB": each(psnr, pictures, full), "exact_SSIM": each(ssim, pictures, exact),
-        "sharpness": [a / max(b, 1e-12) for a, b in zip(each(sharpness, pictures), each(sharpness, exact), strict=True)],
+        "calls": calls, "branches": branches, "seconds": round(seconds, 3),
+        "exact_dB": each(psnr, pictures, exact, digits=3), "full_dB": each(psnr, pictures, full, digits=3),
     }  # fmt: skip
 
 
 def seen(workload, method, exact):
-    """What follows the eye, of one run: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best), and sharpness over the exact one's."""
+    """What follows the eye, of one run: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best)."""
     x, calls, _, _ = sampled(workload, method)
     pictures = workload.pictures(x)
     return {
@@ -55,9 +54,10 @@ def seen(workload, method, exact):
     }  # fmt: skip
 
 
-def each(figure, *batches):
+def each(figure, *batches, digits=5):
     """``figure`` of each picture alone: a list of N."""
-    return [figure(*(batch[n : n + 1] for batch in batches)) for n in range(len(batches[0]))]
+    values = [figure(*(batch[n : n + 1] for batch in batches)) for n in range(len(batches[0]))]
+    return [None if value is None else round(value, digits) for value in values]
 
 
 def ssim(pictures, reference):

@@ -18,7 +18,7 @@ from .measure import bfloat16_floor
 from .methods import OWN, SOLVERS, methods
 from .options import option_table, ranked
 from .plots import pareto
-from .tables import branch_table, budget_table, measured, seen_table
+from .tables import branch_table, budget_table, measured, seen_table, short_table
 from .workloads import embedded
 
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
@@ -113,6 +113,18 @@ def _shipped(args):
     return [method for method in methods(CLOCKED, fits, LINES.__contains__)[0] if method.family in families]
 
 
+def page(args):
+    """What was measured so far, in short: ours, and whom they are held against, on every workload."""
+    found = []
+    for name in args.workloads:
+        for scale in scales(args, KINDS[name]):
+            path = args.out_dir / f"{name}-{scale:g}.jsonl"
+            if path.exists():
+                rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+                found.append(short_table(name, scale, rows))
+    show(args, "page", *found)
+
+
 def ablate(args):
     """Free time steps, free told sigmas and shrinking to theory, each alone, on our own nodes."""
     for name in [name for name in ABLATED if name in args.workloads]:
@@ -136,5 +148,6 @@ DO = {
     "clock": watch_the_clock,
     "accelerator": use_accelerator,
     "ablations": ablate,
+    "page": page,
     "options": rank_options,
 }

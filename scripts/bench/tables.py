@@ -7,6 +7,7 @@ from .spread import difference, summary
 
 WIDE = 33
 ALL_OTHERS = (*UNFITTED, SOLVERS_ON_PLAN, FITTED)
+AGAINST = {UNFITTED: "the best without a fit", ALL_OTHERS: "the best of all others"}
 DUELS = {DEFAULT: UNFITTED, CALIBRATED: ALL_OTHERS}  # ours, and whose best it is held against
 
 
@@ -60,13 +61,26 @@ def budget_table(kind, scale, rows):
     return "\n".join([*lines, *chosen(rows)])
 
 
+def short_table(kind, scale, rows):
+    """Of ``budget_table`` only ours and whom they are held against."""
+    rows = measured(rows)
+    budgets = budgets_of(rows)
+    lines = [title(kind, scale, rows), f"{'guided calls':<{WIDE}}" + "".join(f"{budget:>17}" for budget in budgets)]
+    for ours, families in DUELS.items():
+        lines.append(f"{ours:<{WIDE}}" + "".join(three(at(rows, ours, budget)) for budget in budgets))
+        nearest = [best(rows, budget, families) for budget in budgets]
+        lines.append(f"{AGAINST[families]:<{WIDE}}" + "".join(map(three, nearest)))
+        lines.append(f"{'':<{WIDE}}" + "".join(f"{'' if row is None else row['label'].split(' (')[0]:>17}" for row in nearest))
+        lines.append(duel(rows, budgets, ours, families)[2])
+    return "\n".join(lines)
+
+
 def duel(rows, budgets, ours, families):
     """``ours`` - the best of ``families``: the mean over pictures with its interval, of the worst, and who it is."""
     pairs = {budget: (at(rows, ours, budget), best(rows, budget, families)) for budget in budgets}
     pairs = {budget: pair for budget, pair in pairs.items() if None not in pair}
     if not pairs:
-        return []
-    against = "the best without a fit" if families == UNFITTED else "the best of all others"
+        return [f"{ours}: not measured"] * 3
     means, sure, worst = [], [], []
     for budget in budgets:
         mean = low = high = bottom = None
@@ -78,9 +92,9 @@ def duel(rows, budgets, ours, families):
         worst.append(f"{'-' if bottom is None else f'{bottom:+.1f}':>17}")
     named = ", ".join(f"{budget}: {theirs['label']}" for budget, (_, theirs) in pairs.items())
     return [
-        f"{ours} - {against} ({named})",
+        f"{ours} - {AGAINST[families]} ({named})",
         f"{'  mean over pictures':<{WIDE}}" + "".join(means),
-        f"{'  95 % interval of that mean':<{WIDE}}" + "".join(sure),
+        f"{'  95 % of the mean difference':<{WIDE}}" + "".join(sure),
         f"{'  worst picture':<{WIDE}}" + "".join(worst),
     ]
 
