@@ -4,6 +4,7 @@ from tqdm import tqdm
 
 from taylorseer_guider import Calibration
 
+from . import BUDGETS
 from .compare import references
 from .fits import GRADIENTS, fit
 from .kinds import KINDS
@@ -29,7 +30,7 @@ def measured(args, name, scale, gradients=GRADIENTS):
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     made = {"workload": name, "scale": scale, "pictures": count, "training": seen_by, "gradients": gradients}
     store = Store(args.out_dir / f"ablations-{name}-{scale:g}.jsonl", made)
-    fits = fit(kind, scale, args.budgets, args.out_dir / "fits", seen_by)
+    fits = fit(kind, scale, kind.budgets or BUDGETS, args.out_dir / "fits", seen_by)
     calibration, batch, target = Calibration.load(fits.calibration), fits.batch.part(slice(PICTURES)), fits.exact()[:PICTURES]
     workload = kind.held_out(scale, count)
     exact, full = references(workload, args.out_dir / f"{name}-{scale:g}.safetensors")

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from pictures import replacing
 from taylorseer_guider import __version__
 
+from . import BUDGETS
 from .fits import fit
 from .kinds import KINDS
 from .measure import row, sampled, seen
@@ -53,7 +54,7 @@ def compared(args, kind, scale):
     made = {"version": __version__, "workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
     store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
-    fits = fit(kind, scale, budgets, args.out_dir / "fits", seen_by)
+    fits = fit(kind, scale, budgets if args.quick else kind.budgets or BUDGETS, args.out_dir / "fits", seen_by)
     todo, missing = methods(budgets, fits, kind.wants)
     for package in missing:
         tqdm.write(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it")

@@ -27,7 +27,7 @@ def measured(args, scale, rows, budgets, count=1000):
     seen_by = args.training or kind.fitted_on
     made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
     store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made)
-    known = methods(budgets, fit(kind, scale, args.budgets, args.out_dir / "fits", args.training or kind.fitted_on), kind.wants)[
+    known = methods(budgets, fit(kind, scale, kind.budgets, args.out_dir / "fits", args.training or kind.fitted_on), kind.wants)[
         0
     ]
     todo = [FULL_RUN, *(method for budget in budgets for method in picked(known, rows, budget))]
