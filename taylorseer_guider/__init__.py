@@ -5,5 +5,5 @@ from .guider import TaylorSeerGuider
 from .laboratory import calibrate
 from .report import Report, Visit
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["Calibration", "Report", "TaylorSeerGuider", "Visit", "__version__", "calibrate"]

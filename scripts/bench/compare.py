@@ -32,7 +32,12 @@ def about():
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = None
-    return {"packages": versions, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    return {
+        "taylorseer_guider": __version__,
+        "packages": versions,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def compare(args):
@@ -51,8 +56,8 @@ def compared(args, kind, scale):
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     budgets = [budget for budget in args.budgets if kind.budgets is None or budget in kind.budgets]
     workload = kind.held_out(scale, count)
-    made = {"version": __version__, "workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
-    store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made)
+    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
+    store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made, about())
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
     fits = fit(kind, scale, budgets if args.quick else kind.budgets or BUDGETS, args.out_dir / "fits", seen_by)
     todo, missing = methods(budgets, fits, kind.wants)

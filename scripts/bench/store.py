@@ -10,15 +10,18 @@ KEY = ("table", "label", "budget", "setting")
 
 
 class Store:
-    """The rows of one workload at one scale. ``made`` is what decides the figures: it must be as it was when rows are added."""
+    """The rows of one workload at one scale. ``made`` is what decides the figures: it must be as it was when rows are added.
 
-    def __init__(self, path, made):
+    ``about`` says with what the first of them were measured.
+    """
+
+    def __init__(self, path, made, about=None):
         self.path, self.rows = Path(path), []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._read(made)
         else:
-            self._append({"made": made})
+            self._append({"made": made, "about": about})
 
     def _read(self, made):
         lines = self.path.read_text().splitlines(keepends=True)
