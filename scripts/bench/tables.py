@@ -5,7 +5,7 @@ from statistics import fmean
 from .methods import CALIBRATED, DEFAULT, FITTED, GUIDANCE, SOLVERS_ON_PLAN, UNFITTED
 from .spread import difference, summary
 
-WIDE = 33
+WIDE = 37
 ALL_OTHERS = (*UNFITTED, SOLVERS_ON_PLAN, FITTED)
 AGAINST = {UNFITTED: "the best without a fit", ALL_OTHERS: "the best of all others"}
 DUELS = {DEFAULT: UNFITTED, CALIBRATED: ALL_OTHERS}  # ours, and whose best it is held against
