@@ -1,4 +1,4 @@
-"""scripts/bench/workloads/infdit.py: Inf-DiT's network of a checkout named by INFDIT_ROOT, features cached and forecast in it."""
+"""scripts/bench/infdit.py: Inf-DiT's network of a checkout named by INFDIT_ROOT, features cached and forecast in it."""
 
 import os
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ pytestmark = [
 
 def runs(root):
     """For a process of its own, which the host leaves changed: what runs of one engine say."""
-    from bench.workloads import infdit
+    from bench import infdit
 
     torch.set_num_threads(1)
     engine, config = infdit.build(root, **{name: value for name, value in SMALL.items() if name != "pixels"})

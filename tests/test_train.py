@@ -29,7 +29,7 @@ def arguments(run_dir, *more):
 def trained(run_dir, stop_at):
     """Train towards step 4, but stop at ``stop_at``. Returns the weights without averaging."""
     module = train.build_module(arguments(run_dir, "--steps", "4"))
-    trainer = train.build_trainer(arguments(run_dir, "--steps", str(stop_at)))
+    trainer = train.averaging_trainer(arguments(run_dir, "--steps", str(stop_at)))
     train.fit(module, trainer, run_dir)
     return torch.load(run_dir / "last.ckpt", weights_only=True)
 

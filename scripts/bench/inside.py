@@ -20,7 +20,7 @@ from .tables import three
 
 BUDGETS, OWN_BUDGETS, ORDERS = (5, 8, 13), (5, 6, 8, 10, 13), (1, 2)
 SCALES = (1.0, 2.5)
-ON_EMBEDDED, ON_INFDIT = "bench.costs:measure_one", "bench.workloads.infdit:measure_one"
+ON_EMBEDDED, ON_INFDIT = "bench.costs:measure_one", "bench.infdit:measure_one"
 BATCH = {"scale": 1.0, "count": 4, "size": 96}  # of the embedded model, in fresh processes
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +19,8 @@ from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
+
+from .trainer import build_trainer, last_checkpoint
 
 SCALES = (1.0, 0.8, 0.65, 0.5)  # each photograph is also seen reduced: other sizes of the same things, less camera blur
 CRISPEST = 16.0  # more detail than that is line art
@@ -160,28 +161,15 @@ def build_module(args):
     return module
 
 
-def build_trainer(args):
-    """Lightning's trainer: averaged weights, a checkpoint an epoch, the loss curve as CSV."""
-    return pl.Trainer(
-        default_root_dir=args.run_dir,
-        max_steps=args.steps,
-        precision=args.precision,
-        gradient_clip_val=1.0,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        logger=CSVLogger(args.run_dir, name="log"),
-        callbacks=[
-            EMAWeightAveraging(decay=0.998),
-            ModelCheckpoint(args.run_dir, save_last=True, save_on_train_epoch_end=True),
-            LearningRateMonitor("epoch"),
-        ],
-    )
+def averaging_trainer(args):
+    """The trainer, with averaged weights."""
+    steps = {"max_steps": args.steps, "gradient_clip_val": 1.0, "reload_dataloaders_every_n_epochs": 1, "num_sanity_val_steps": 0}
+    return build_trainer(args, EMAWeightAveraging(decay=0.998), LearningRateMonitor("epoch"), **steps)
 
 
 def fit(module, trainer, run_dir):
     """Train to the trainer's last step, from the run folder's last checkpoint where there is one."""
-    last = run_dir / "last.ckpt"
-    trainer.fit(module, ckpt_path=last if last.exists() else None)
+    trainer.fit(module, ckpt_path=last_checkpoint(run_dir))
 
 
 def train(args):
@@ -190,7 +178,7 @@ def train(args):
     if args.export:
         export(torch.load(args.export, weights_only=True)["state_dict"], args.out)
         return
-    module, trainer = build_module(args), build_trainer(args)
+    module, trainer = build_module(args), averaging_trainer(args)
     fit(module, trainer, args.run_dir)
     export(module.state_dict(), args.out)
     print(f"{'weights':<10} {args.out}\n{'loss curve':<10} {Path(trainer.logger.log_dir) / 'metrics.csv'}")

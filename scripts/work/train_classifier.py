@@ -6,14 +6,14 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench.fashion.classifier import Classifier, judge, moments
 from bench.fashion.data import read
 from pictures import replacing
+
+from .trainer import build_trainer, last_checkpoint
 
 PASSES, RATE, BATCH = 8, 3e-3, 128
 
@@ -44,17 +44,11 @@ def train(args):
     """Train, measure on the pictures that were kept away, and write the weights with the features' moments of those."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(args.seed, verbose=False)
-    run_dir, last = args.run_dir / "classifier", args.run_dir / "classifier" / "last.ckpt"
-    trainer = pl.Trainer(
-        default_root_dir=run_dir,
-        max_epochs=PASSES,
-        precision=args.precision,
-        logger=CSVLogger(run_dir, name="log"),
-        callbacks=[ModelCheckpoint(run_dir, save_last=True, save_on_train_epoch_end=True)],
-    )
+    args.run_dir = args.run_dir / "classifier"
+    trainer = build_trainer(args, max_epochs=PASSES)
     module = Training()
     data = DataLoader(TensorDataset(*read(args.data_dir, "train")), BATCH, shuffle=True)
-    trainer.fit(module, data, ckpt_path=last if last.exists() else None)
+    trainer.fit(module, data, ckpt_path=last_checkpoint(args.run_dir))
     right = export(module.classifier.eval(), *read(args.data_dir, "t10k"), args.out)
     print(f"{'weights':<10} {args.out}\n{'right':<10} {100 * right:.1f} % of the pictures that it was not trained on")
 

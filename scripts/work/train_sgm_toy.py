@@ -7,8 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.callbacks import Callback
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,6 +17,8 @@ from standins import stand_ins
 from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.standalone.config import instantiate_from_config
+
+from .trainer import build_trainer, last_checkpoint
 
 SCHEDULED = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType]  # how the host's schedule leaves its learning rate
 EMBEDDING = "conditioner.embedders.0.embedding.weight"
@@ -74,19 +75,6 @@ def build_engine(args):
     return engine
 
 
-def build_trainer(args):
-    """Lightning's trainer: a checkpoint an epoch, the loss curve as CSV. The weights' average is the engine's own."""
-    return pl.Trainer(
-        default_root_dir=args.run_dir,
-        max_steps=args.steps,
-        precision=args.precision,
-        gradient_clip_val=1.0,
-        reload_dataloaders_every_n_epochs=1,
-        logger=CSVLogger(args.run_dir, name="log"),
-        callbacks=[ModelCheckpoint(args.run_dir, save_last=True, save_on_train_epoch_end=True), SeededSteps(args.seed)],
-    )
-
-
 def export(engine, path):
     """Write the averaged network and the classes' embedding in half precision, atomically, under the names of the engine."""
     with engine.ema_scope():
@@ -107,9 +95,10 @@ def train(args):
         export(engine, args.out)
         return
     images, classes = read(args.data_dir, "train")
-    trainer, last = build_trainer(args), args.run_dir / "last.ckpt"
+    steps = {"max_steps": args.steps, "gradient_clip_val": 1.0, "reload_dataloaders_every_n_epochs": 1}
+    trainer = build_trainer(args, SeededSteps(args.seed), **steps)  # the weights' average is the engine's own
     epochs = Epochs(Draws(images, classes, args.epoch * args.batch_size, args.seed), args.batch_size)
     with torch.serialization.safe_globals(SCHEDULED):
-        trainer.fit(engine, epochs, ckpt_path=last if last.exists() else None)
+        trainer.fit(engine, epochs, ckpt_path=last_checkpoint(args.run_dir))
     export(engine, args.out)
     print(f"{'weights':<10} {args.out}\n{'loss curve':<10} {Path(trainer.logger.log_dir) / 'metrics.csv'}")

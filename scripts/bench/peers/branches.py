@@ -11,7 +11,7 @@ from . import guidance
 from .solvers import standalone
 
 WITHIN, EVERY = 641, 5  # FasterCache skips below this time step of 1000, and at every fifth visit does not
-SHARE = 2 / 3  # Adaptive Guidance guides half of its visits, which is what the paper reports: a quarter of all branches saved
+SHARE = 2 / 3  # Adaptive Guidance guides half of its visits: a quarter of all branches saved, as in the abstract of its paper
 
 
 def faster_cache(visits, more=0):

@@ -20,13 +20,13 @@ from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.config import build_sampler, load_config
 from taylorseer_guider.tiny.photographs import photograph
 
-from ..costs import FEATURES, OUTPUTS, forms
-from ..memory import MIB, high_water, in_fresh_process
-from ..peers import features
-from ..peers.fitted import evenly
-from ..peers.hooks import best_hooks
+from .costs import FEATURES, OUTPUTS, forms
+from .memory import MIB, high_water, in_fresh_process
+from .peers import features
+from .peers.fitted import evenly
+from .peers.hooks import best_hooks
 
-CONFIG = Path(__file__).parents[3] / "configs" / "infdit_sr.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "infdit_sr.yaml"
 OF_SAT = ("model.official", "model.position_embedding.triton_rotary_embeddings", "data_utils", "training")  # nothing of it is run
 PACKAGES = (*NEVER_CALLED, *(f"sat.{part}" for part in OF_SAT))
 SIZE = {"layers": 8, "width": 256, "heads": 4, "block": 32, "pixels": 32}  # pixels of the picture that is enlarged 4 times
@@ -146,4 +146,4 @@ def measure_infdit(root, budgets=BUDGETS, **size):
     ``size`` stands over ``SIZE``.
     """
     for form in forms(budgets):
-        yield in_fresh_process("bench.workloads.infdit:measure_one", root=str(root), **form, **size)
+        yield in_fresh_process("bench.infdit:measure_one", root=str(root), **form, **size)
