@@ -1,6 +1,6 @@
 """What one picture cost and how near it came, as plain figures, as a summary and as the panels of a contact sheet."""
 
-from math import isfinite
+from math import inf
 
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -17,7 +17,7 @@ def psnr(pictures, references):
     """
     values = [peak_signal_noise_ratio(*pair, data_range=2.0).item() for pair in zip(pictures, references, strict=True)]
     mean = sum(values) / len(values)
-    return mean if isfinite(mean) else None
+    return None if mean == inf else mean
 
 
 def fidelity(picture, reference):

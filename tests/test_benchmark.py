@@ -60,6 +60,12 @@ def test_a_picture_without_error_counts_as_much_as_can_be():
     assert spread.summary([None, 40.0])[:2] == ((spread.MOST + 40) / 2, 40.0)
 
 
+def test_a_picture_that_ran_away_is_not_taken_for_one_without_error():
+    reference, lost = torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), float("nan"))
+    assert measure.decibels(reference, reference) is None
+    assert measure.decibels(lost, reference) == measure.decibels(reference + 1e30, reference) == measure.LEAST
+
+
 def test_the_interval_of_a_paired_difference_is_that_of_the_mean():
     """Of a normal sample it is near mean +- 1.96 s / sqrt(n), and pairs that differ alike leave no doubt."""
     rng = torch.Generator().manual_seed(0)

@@ -1,6 +1,7 @@
 """Running methods on a workload, and what the runs cost and are worth, as plain rows: one value a picture."""
 
 from functools import partial
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -11,6 +12,7 @@ from figures import psnr
 from . import perceptual
 from .methods import CALIBRATED, DEFAULT, OURS, Method, host
 
+LEAST = -100.0  # dB
 WINDOW = 11  # pixels that SSIM looks at
 
 
@@ -39,7 +41,7 @@ def row(workload, method, result, exact, full):
     return {
         "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
         "calls": calls, "branches": branches, "seconds": round(seconds, 3),
-        "exact_dB": each(psnr, pictures, exact, digits=3), "full_dB": each(psnr, pictures, full, digits=3),
+        "exact_dB": each(decibels, pictures, exact, digits=3), "full_dB": each(decibels, pictures, full, digits=3),
     }  # fmt: skip
 
 
@@ -58,6 +60,12 @@ def each(figure, *batches, digits=5):
     """``figure`` of each picture alone: a list of N."""
     values = [figure(*(batch[n : n + 1] for batch in batches)) for n in range(len(batches[0]))]
     return [None if value is None else round(value, digits) for value in values]
+
+
+def decibels(pictures, references):
+    """PSNR in dB, None where there is no error; what has run away, finite or not, is ``LEAST``."""
+    found = psnr(pictures, references)
+    return found if found is None else max(found, LEAST) if isfinite(found) else LEAST
 
 
 def ssim(pictures, reference):

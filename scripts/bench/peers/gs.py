@@ -116,10 +116,12 @@ def untrained(workload, budget, spacing="time"):
 
     ``spacing`` "time" is the code's, even steps of time; "edm" takes the nodes that EDM's schedule has for as many steps.
     """
-    sigmas = workload.sigmas(budget + 1).double()
-    low, high = max(SMALLEST, float(sigmas[-2])), float(sigmas[0])
+    sigmas, low = workload.sigmas(budget).double(), SMALLEST
+    if sigmas[-2] < 2 * low:  # the last node is where a run ends: one more is needed for as many calls
+        sigmas = workload.sigmas(budget + 1).double()[:-1]
+    high = float(sigmas[0])
     if spacing == "edm":
-        times = Schedule(low, high).time(sigmas[1:-2])
+        times = Schedule(low, high).time(sigmas[1:-1])
     elif spacing == "time":
         times = torch.linspace(1, LAST, budget + 1, dtype=torch.float64)[1:-1]
     else:
