@@ -18,6 +18,7 @@ from .finite import total_of
 SIGMA_DATA = 0.5  # EDM's spread of the data
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
 CHUNK = 1 << 20  # elements summed at a time on a CPU, so that partial sums stay in cache
+LARGE = 1 << 16  # elements from which a matrix-vector product is faster than a chain of additions
 BLOCK = 4  # rows and columns that a block mean is taken over
 
 COORDINATES = {
@@ -112,12 +113,34 @@ def _add_up(place, weights, tensors, band, totals):
         total = torch.mul(newest, weights[0], out=total)
     else:
         total = torch.add(band.to(wide), newest, alpha=weights[0], out=total)
-    for weight, tensor in zip(weights[1:], others, strict=True):
-        total.add_(tensor, alpha=weight)
+    if (found := _matrix(others, wide)) is not None:
+        matrix, order = found
+        total.view(-1).addmv_(matrix, torch.tensor([weights[1 + i] for i in order], dtype=wide))
+    else:
+        for weight, tensor in zip(weights[1:], others, strict=True):
+            total.add_(tensor, alpha=weight)
     if not in_place:
         place.copy_(total)
     if totals is not None:
         totals.append(total_of(place))
+
+
+def _matrix(tensors, dtype):
+    """(a matrix whose columns are ``tensors`` in memory's order, that order) where they are large and lie so on a CPU, or None.
+
+    A product with it reads them all at once, where a chain of additions reads and writes the sum for each.
+    """
+    if len(tensors) < 2 or tensors[0].numel() < LARGE or any(t.dtype != dtype or t.device.type != "cpu" for t in tensors):
+        return None
+    places = [tensor.storage_offset() for tensor in tensors]
+    order = sorted(range(len(tensors)), key=places.__getitem__)
+    first, gap = tensors[order[0]], places[order[1]] - places[order[0]]
+    even = gap >= first.numel() and all(places[i] == places[order[0]] + n * gap for n, i in enumerate(order))
+    if not even or not all(tensor.is_contiguous() for tensor in tensors):
+        return None
+    if len({tensor.untyped_storage().data_ptr() for tensor in tensors}) > 1:
+        return None
+    return first.as_strided((first.numel(), len(tensors)), (1, gap)), order
 
 
 class Weights(NamedTuple):
@@ -139,12 +162,22 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     """
     pairs = [(weights.x, x), *zip(weights.outputs, outputs, strict=False)]
     factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)
-    bands = None
-    if weights.means:
+    if not weights.means:
+        return weighted_sum(factors, tensors, dtype, out=out, totals=totals)
+    width = x.shape[-1]
+    if x.shape[-2] % BLOCK:
         low = weighted_sum(weights.means, [block_means(x), *means])
-        whole = x.shape[-2] % BLOCK == 0  # then a row of means serves four rows of x as it is
-        bands = (_widened if whole else filled)(low, x.shape).reshape(-1, 1, x.shape[-1])
-    return weighted_sum(factors, tensors, dtype, bands, out, totals)
+        return weighted_sum(factors, tensors, dtype, filled(low, x.shape).reshape(-1, 1, width), out, totals)
+    if out is None:
+        out = torch.empty(x.shape, dtype=dtype, device=x.device)
+    large = out.device.type == "cpu" and out.numel() > CHUNK
+    step = max(CHUNK // (BLOCK * width), 1) if large else max(out.numel(), 1)  # of four rows, which one row of means serves
+    seen = [tensor.reshape(-1, BLOCK, width).split(step) for tensor in (out, x, *tensors)]
+    seen += [mean.reshape(-1, 1, mean.shape[-1]).split(step) for mean in means]
+    for place, at, *parts in zip(*seen, strict=True):
+        low = weighted_sum(weights.means, [block_means(at), *parts[len(tensors) :]])
+        weighted_sum(factors, parts[: len(tensors)], dtype, _widened(low, x.shape), place, totals)
+    return out
 
 
 def block_means(tensor):
@@ -154,12 +187,11 @@ def block_means(tensor):
         flat = tensor.reshape(-1, 1, *tensor.shape[-2:])
         low = F.avg_pool2d(flat, BLOCK, ceil_mode=True, count_include_pad=False)
         return low.reshape(*tensor.shape[:-2], *low.shape[-2:])
-    first, *rows = tensor.unflatten(-2, (-1, BLOCK)).unbind(-2)  # strided tensors: on a CPU in a third of the time of `sum`
-    total = first + rows[0]
-    for row in rows[1:]:
-        total.add_(row)
-    while total.shape[-1] > tensor.shape[-1] // BLOCK:  # neighbours, then neighbours of those
-        total = total[..., 0::2] + total[..., 1::2]
+    rows = tensor.unflatten(-2, (-1, BLOCK)).sum(-2)
+    first, second, *others = rows.unflatten(-1, (-1, BLOCK)).unbind(-1)  # strided: on a CPU in half of the time of `sum`
+    total = first + second
+    for other in others:
+        total.add_(other)
     return total.div_(BLOCK**2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .forecast import QUANTITIES, block_means, weigh, weighted_sum
+from .forecast import LARGE, QUANTITIES, block_means, weigh, weighted_sum
 from .memory import Memory
 from .schedule import NEAR
 
@@ -22,6 +22,7 @@ class Held:
     branches: tuple[torch.Tensor, ...]  # (B, ...) each
     means: tuple[torch.Tensor, ...] = ()
     compared: Any = None  # what ``Keep.compare`` told
+    slot: int | None = None  # of the slab that the branches lie in
 
 
 class History:
@@ -29,6 +30,7 @@ class History:
 
     def __init__(self, count):
         self._held = deque(maxlen=count)
+        self._slab = None  # (slots, branches, B, ...): large outputs on a CPU, side by side so that one product weighs them all
         self._out = None  # dtype and device of the outputs as they came
         self._memory = Memory()
 
@@ -47,15 +49,30 @@ class History:
 
     def take(self, visit, x, branches, keep, schedule):
         """Hold what ``keep`` (a ``policy.Keep``) says of the ``branches`` that a call at ``visit`` and its ``x`` gave."""
-        if visit.node is not None:  # a newer output of a node takes the place of the older
-            older = [held for held in self._held if held.node != visit.node]
-            self._held.clear()
-            self._held.extend(older)
-        values = tuple(_kept(visit.sigma, x, branch, keep, schedule) for branch in branches)
+        count = self._held.maxlen
+        older = [held for held in self._held if visit.node is None or held.node != visit.node]  # the newer takes its place
+        self._held.clear()
+        self._held.extend(older if keep.compare else older[: count - 1])
+        slot, rows = self._rows(branches, keep, count + bool(keep.compare))
+        values = tuple(_kept(visit.sigma, x, *pair, keep, schedule) for pair in zip(branches, rows, strict=True))
         compared = keep.compare and keep.compare(visit.sigma, values[0], branches[0], self)
         means = tuple(map(block_means, values)) if keep.means else ()
-        self._held.appendleft(Held(visit.sigma, visit.step, visit.node, values, means, compared))
+        self._held.appendleft(Held(visit.sigma, visit.step, visit.node, values, means, compared, slot))
         self._out = branches[0].dtype, branches[0].device
+
+    def _rows(self, branches, keep, slots):
+        """(a slot of the slab that nothing held lies in, its rows); (None, Nones) where outputs are better held apart."""
+        first, dtype = branches[0], keep.dtype or branches[0].dtype
+        on_cpu = first.device.type == "cpu" == (keep.device or first.device).type
+        if not on_cpu or first.numel() < LARGE or dtype not in (torch.float32, torch.float64):
+            return None, [None] * len(branches)
+        shape = (slots, len(branches), *first.shape)
+        if self._slab is None or self._slab.shape != shape or self._slab.dtype != dtype:
+            with torch.inference_mode(False):  # so that visits may write into it in either mode
+                self._slab = torch.empty(shape, dtype=dtype, device="cpu")
+        taken = {held.slot for held in self._held}
+        slot = next(slot for slot in range(slots) if slot not in taken)
+        return slot, list(self._slab[slot])
 
     def weighted(self, weights, x, totals=None):
         """The sum that ``weights`` (a ``Weights``) ask for, of the outputs' dtype and device, in memory that nobody else has.
@@ -68,6 +85,7 @@ class History:
 
     def clear(self):
         self._held.clear()
+        self._slab = None
         self._memory.clear()
 
     @property
@@ -79,12 +97,12 @@ class History:
         return [mean for held in self._held for mean in held.means]
 
 
-def _kept(sigma, x, output, keep, schedule):
-    """A copy of ``output``, or of the quantity that stands for it, as it is held."""
+def _kept(sigma, x, output, row, keep, schedule):
+    """A copy of ``output``, or of the quantity that stands for it, as it is held: in ``row``, if that is given."""
     dtype = keep.dtype or output.dtype
     if mix := QUANTITIES[keep.quantity]:
         skip, out = mix(sigma)
-        value = weighted_sum([skip * schedule.unscale(sigma) / out, -1 / out], [x, output], dtype)
+        value = weighted_sum([skip * schedule.unscale(sigma) / out, -1 / out], [x, output], dtype, out=row)
     else:
-        value = output.detach().to(dtype, copy=True)
+        value = output.detach().to(dtype, copy=True) if row is None else row.copy_(output.detach())
     return value.to(keep.device or value.device)
