@@ -45,10 +45,11 @@ class Finite:
         """
         if tensor.is_meta:
             return
-        total = sum(totals) if totals else total_of(tensor.detach())
-        self._unread.append((visit, fault, Late(total)))
-        if tensor.device.type == "cpu":
-            self.read(visit.number)
+        total = sum(totals[1:], totals[0]) if totals else total_of(tensor.detach())
+        if tensor.device.type != "cpu":
+            self._unread.append((visit, fault, Late(total)))
+        elif not math.isfinite(total.item()):
+            raise FloatingPointError(fault.format(visit=visit))
 
     def read(self, last):
         """Raise FloatingPointError for what was not finite up to the visit of number ``last``."""

@@ -91,14 +91,13 @@ def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None
         if out is None:
             out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
         at_once = out.device.type != "cpu" or out.numel() <= CHUNK
-        if bands is None and at_once:
+        if at_once:
             _add_up(out, weights, tensors, bands, totals)
             return out
         shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
         seen = [tensor.reshape(shape) for tensor in (out, *tensors)] + ([] if bands is None else [bands])
         step = max(CHUNK * len(seen[0]) // max(out.numel(), 1), 1)
-        chunks = [seen] if at_once else zip(*(t.split(step) for t in seen), strict=True)
-        for place, *parts in chunks:
+        for place, *parts in zip(*(t.split(step) for t in seen), strict=True):
             _add_up(place, weights, parts[: len(tensors)], None if bands is None else parts[-1], totals)
     return out
 
@@ -112,8 +111,10 @@ def _add_up(place, weights, tensors, band, totals):
     if band is None:
         total = torch.mul(newest, weights[0], out=total)
     else:
-        total = torch.add(band.to(wide), newest, alpha=weights[0], out=total)
-    if (found := _matrix(others, wide)) is not None:
+        shape = (len(band), -1, band.shape[-1])
+        seen = total if total is None else total.view(shape)
+        total = torch.add(band.to(wide), newest.reshape(shape), alpha=weights[0], out=seen).view(place.shape)
+    if total.is_contiguous() and (found := _matrix(others, wide)) is not None:
         matrix, order = found
         total.view(-1).addmv_(matrix, torch.tensor([weights[1 + i] for i in order], dtype=wide))
     else:
@@ -164,26 +165,28 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)
     if not weights.means:
         return weighted_sum(factors, tensors, dtype, out=out, totals=totals)
-    width = x.shape[-1]
-    if x.shape[-2] % BLOCK:
-        low = weighted_sum(weights.means, [block_means(x), *means])
-        return weighted_sum(factors, tensors, dtype, filled(low, x.shape).reshape(-1, 1, width), out, totals)
-    if out is None:
-        out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    large = out.device.type == "cpu" and out.numel() > CHUNK
-    step = max(CHUNK // (BLOCK * width), 1) if large else max(out.numel(), 1)  # of four rows, which one row of means serves
-    seen = [tensor.reshape(-1, BLOCK, width).split(step) for tensor in (out, x, *tensors)]
+    if x.device.type != "cpu" or x.numel() <= CHUNK or x.shape[-2] % BLOCK:
+        return _with_means(factors, tensors, weights.means, x, means, dtype, out, totals)
+    out = torch.empty(x.shape, dtype=dtype or tensors[0].dtype) if out is None else out
+    step = max(CHUNK // (BLOCK * x.shape[-1]), 1)  # times four rows, which one row of means serves
+    seen = [tensor.reshape(-1, BLOCK, x.shape[-1]).split(step) for tensor in (out, x, *tensors)]
     seen += [mean.reshape(-1, 1, mean.shape[-1]).split(step) for mean in means]
     for place, at, *parts in zip(*seen, strict=True):
-        low = weighted_sum(weights.means, [block_means(at), *parts[len(tensors) :]])
-        weighted_sum(factors, parts[: len(tensors)], dtype, _widened(low, x.shape), place, totals)
+        _with_means(factors, parts[: len(tensors)], weights.means, at, parts[len(tensors) :], dtype, place, totals)
     return out
+
+
+def _with_means(factors, tensors, low_factors, x, means, dtype, out, totals):
+    low = weighted_sum(low_factors, [block_means(x), *means])
+    whole = x.shape[-2] % BLOCK == 0  # then a row of means serves four rows of x as it is
+    bands = (_widened if whole else filled)(low, x.shape).reshape(-1, 1, x.shape[-1])
+    return weighted_sum(factors, tensors, dtype, bands, out, totals)
 
 
 def block_means(tensor):
     """Means over blocks of 4x4 of the last two axes (fewer at the edges): (..., H, W) -> (..., ceil(H / 4), ceil(W / 4))."""
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-    if tensor.shape[-2] % BLOCK or tensor.shape[-1] % BLOCK:
+    if tensor.shape[-2] % BLOCK or tensor.shape[-1] % BLOCK or tensor.numel() < LARGE:
         flat = tensor.reshape(-1, 1, *tensor.shape[-2:])
         low = F.avg_pool2d(flat, BLOCK, ceil_mode=True, count_include_pad=False)
         return low.reshape(*tensor.shape[:-2], *low.shape[-2:])
@@ -201,4 +204,5 @@ def filled(means, shape):
 
 
 def _widened(means, shape):
-    return means.repeat_interleave(BLOCK, -1)[..., : shape[-1]]
+    wide = means.repeat_interleave(BLOCK, -1)
+    return wide if wide.shape[-1] == shape[-1] else wide[..., : shape[-1]]
