@@ -17,7 +17,7 @@ from .finite import total_of
 
 SIGMA_DATA = 0.5  # EDM's spread of the data
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
-CHUNK = 1 << 20  # elements summed at a time on a CPU, so that partial sums stay in cache
+CHUNK = 1 << 20  # elements that a chain of additions sums at a time on a CPU, so that partial sums stay in cache
 LARGE = 1 << 16  # elements from which a matrix-vector product is faster than a chain of additions
 BLOCK = 4  # rows and columns that a block mean is taken over
 
@@ -90,8 +90,7 @@ def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None
     with torch.no_grad():
         if out is None:
             out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-        at_once = out.device.type != "cpu" or out.numel() <= CHUNK
-        if at_once:
+        if out.device.type != "cpu" or out.numel() <= CHUNK or _matrix(tensors[1:], first.dtype):
             _add_up(out, weights, tensors, bands, totals)
             return out
         shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])
@@ -116,7 +115,7 @@ def _add_up(place, weights, tensors, band, totals):
         total = torch.add(band.to(wide), newest.reshape(shape), alpha=weights[0], out=seen).view(place.shape)
     if total.is_contiguous() and (found := _matrix(others, wide)) is not None:
         matrix, order = found
-        total.view(-1).addmv_(matrix, torch.tensor([weights[1 + i] for i in order], dtype=wide))
+        total.view(-1).addmv_(matrix, torch.tensor([weights[1 + i] for i in order], dtype=wide, device="cpu"))
     else:
         for weight, tensor in zip(weights[1:], others, strict=True):
             total.add_(tensor, alpha=weight)
@@ -165,19 +164,7 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)
     if not weights.means:
         return weighted_sum(factors, tensors, dtype, out=out, totals=totals)
-    if x.device.type != "cpu" or x.numel() <= CHUNK or x.shape[-2] % BLOCK:
-        return _with_means(factors, tensors, weights.means, x, means, dtype, out, totals)
-    out = torch.empty(x.shape, dtype=dtype or tensors[0].dtype) if out is None else out
-    step = max(CHUNK // (BLOCK * x.shape[-1]), 1)  # times four rows, which one row of means serves
-    seen = [tensor.reshape(-1, BLOCK, x.shape[-1]).split(step) for tensor in (out, x, *tensors)]
-    seen += [mean.reshape(-1, 1, mean.shape[-1]).split(step) for mean in means]
-    for place, at, *parts in zip(*seen, strict=True):
-        _with_means(factors, parts[: len(tensors)], weights.means, at, parts[len(tensors) :], dtype, place, totals)
-    return out
-
-
-def _with_means(factors, tensors, low_factors, x, means, dtype, out, totals):
-    low = weighted_sum(low_factors, [block_means(x), *means])
+    low = weighted_sum(weights.means, [block_means(x), *means])
     whole = x.shape[-2] % BLOCK == 0  # then a row of means serves four rows of x as it is
     bands = (_widened if whole else filled)(low, x.shape).reshape(-1, 1, x.shape[-1])
     return weighted_sum(factors, tensors, dtype, bands, out, totals)

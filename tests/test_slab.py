@@ -133,9 +133,11 @@ def test_tensors_of_other_memory_or_overlapping_ones_are_no_columns_of_a_matrix(
     assert forecast._matrix(list(slab.T.reshape(2, -1, 3).transpose(0, 2)[:, 0, :]), torch.float32) is None
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 520, 516), (3, 1, 400, 1026), (1, 3, 602, 700)])
-def test_an_answer_in_parts_with_block_means_is_the_whole_sum(shape):
-    x, *held = torch.randn(4, *shape).unbind()
+@pytest.mark.parametrize("shape", [(2, 3, 520, 516), (3, 1, 400, 1026), (1, 3, 602, 700), (1, 3, 1024, 500)])
+@pytest.mark.parametrize("together", [True, False])
+def test_an_answer_with_block_means_is_the_whole_sum_whether_or_not_outputs_lie_side_by_side(shape, together):
+    x, *held = torch.randn(4, *shape)
+    held = held if together else [value.clone() for value in held]
     weights, totals = Weights(0.5, (1.5, -2.0, 0.25), (0.1, -0.3, 0.7, 0.2), 2, 3.75), []
     means = [block_means(value) for value in held]
     found = weigh(weights, x.transpose(-1, -2).contiguous().transpose(-1, -2), held, means, torch.float32, None, totals)
