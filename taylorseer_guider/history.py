@@ -80,7 +80,8 @@ class History:
         The list ``totals``, if given, is told the totals of its parts.
         """
         (dtype, device), newest = self._out, self._held[0].branches[0]
-        out = self._memory.empty(newest.shape, dtype) if device.type == newest.device.type == "cpu" else None
+        mapped = device.type == newest.device.type == "cpu" and newest.numel() >= LARGE  # smaller memory is there already
+        out = self._memory.empty(newest.shape, dtype) if mapped else None
         return weigh(weights, x.to(newest.device), self.branches, self.means, dtype, out, totals).to(device)
 
     def clear(self):

@@ -123,7 +123,8 @@ def test_threads_that_ask_at_once_get_memory_of_their_own():
 
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler"])
 @pytest.mark.parametrize("keep", [lambda a: a, lambda a: a.numpy(), lambda a: a[:, :1]], ids=["tensor", "numpy", "view"])
-def test_answers_that_a_host_keeps_stay_as_they_were(name, keep):
+def test_answers_that_a_host_keeps_stay_as_they_were(name, keep, monkeypatch):
+    monkeypatch.setattr(history, "LARGE", 1)
     built, kept = sampler(name), []
     denoise = built.denoise
 
@@ -140,6 +141,7 @@ def test_answers_that_a_host_keeps_stay_as_they_were(name, keep):
 
 
 def test_a_run_is_the_same_bit_for_bit_without_memory_that_is_used_again(monkeypatch):
+    monkeypatch.setattr(history, "LARGE", 1)
     used, _ = sample("HeunEDMSampler", GaussianMixture())
     monkeypatch.setattr(history.Memory, "empty", lambda self, shape, dtype: torch.empty(shape, dtype=dtype))
     assert torch.equal(used, sample("HeunEDMSampler", GaussianMixture())[0])
@@ -148,7 +150,7 @@ def test_a_run_is_the_same_bit_for_bit_without_memory_that_is_used_again(monkeyp
 def test_forecasts_that_are_dropped_share_one_memory_and_the_end_of_the_run_frees_it():
     guider = sampler("EulerEDMSampler", scale=0, interval=4, forecast={"quantity": "denoised"}).guider
     run = begun(guider, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 0.0)
-    x, addresses = torch.randn(1, 3, 64, 64), []
+    x, addresses = torch.randn(1, 3, 160, 160), []
     for sigma in (8.0, 7.0, 6.0, 5.0):
         answer = answered(guider, x, sigma)
         addresses.append(answer.data_ptr())
