@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import benchmark
-from bench import ablate, compare, fits, inside, kinds, measure, methods, options, parts, spread, store, tables
+from bench import WORKLOADS, ablate, compare, fits, inside, kinds, measure, methods, options, parts, spread, store, tables
 from bench.peers import fitted
 from bench.workloads import embedded, mixture
 from taylorseer_guider.engines.errors import UserError
@@ -206,6 +206,7 @@ def test_the_table_by_branches_puts_calls_and_branches_side_by_side():
 def test_the_page_gathers_what_is_on_disk(tmp_path, capsys):
     rows = "\n".join(json.dumps(found) for found in ({"made": {}}, *some_rows()))
     (tmp_path / "mixture-2.5.jsonl").write_text(rows + "\n")
+    (tmp_path / "mixture-1.jsonl").write_text('{"made": {}}\n')  # begun, and no more
     assert run("page", "--out-dir", tmp_path) == 0
     assert capsys.readouterr().out.count("mixture, scale 2.5, 2 pictures") == 1
 
@@ -238,3 +239,10 @@ def test_an_accelerator_that_is_not_there_is_one_line(device, tmp_path, capsys):
         pytest.skip("there is one")
     assert run("--device", device, "--out-dir", tmp_path) == 2
     assert "finds no CUDA device" in capsys.readouterr().err
+
+
+def test_the_page_shows_what_its_rows_say():
+    """The short tables of scripts/bench/README.md are those of the rows beside it."""
+    folder = kinds.CONFIGS.parent / "scripts" / "bench"
+    page, found = (folder / "README.md").read_text(), list(parts.in_short(folder / "results", WORKLOADS))
+    assert len(found) >= 6 and all(line.rstrip() in page for table in found for line in table.splitlines())

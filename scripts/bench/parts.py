@@ -18,7 +18,7 @@ from .measure import bfloat16_floor
 from .methods import OWN, SOLVERS, methods
 from .options import option_table, ranked
 from .plots import pareto
-from .tables import branch_table, budget_table, measured, seen_table, short_table
+from .tables import branch_table, budget_table, budgets_of, measured, seen_table, short_table
 from .workloads import embedded
 
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
@@ -115,14 +115,17 @@ def _shipped(args):
 
 def page(args):
     """What was measured so far, in short: ours, and whom they are held against, on every workload."""
-    found = []
-    for name in args.workloads:
-        for scale in scales(args, KINDS[name]):
-            path = args.out_dir / f"{name}-{scale:g}.jsonl"
-            if path.exists():
-                rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
-                found.append(short_table(name, scale, rows))
-    show(args, "page", *found)
+    show(args, "page", *in_short(args.out_dir, args.workloads))
+
+
+def in_short(folder, workloads):
+    """A short table of each workload and scale that has rows in ``folder``."""
+    for name in workloads:
+        for scale in KINDS[name].scales:
+            path = folder / f"{name}-{scale:g}.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()[1:]] if path.exists() else []
+            if budgets_of(measured(rows)):
+                yield short_table(name, scale, rows)
 
 
 def ablate(args):
