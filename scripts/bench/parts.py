@@ -43,14 +43,12 @@ def show(args, name, *tables):
 
 def compare_methods(args):
     """Every method on every workload: a table and a plot for each workload, as soon as it is measured."""
-    done = {}
     for kind, scale, rows in compare(args):
-        done.setdefault(kind.name, {})[scale] = measured(rows)
         tables = [budget_table(kind.name, scale, rows)]
         tables += [branch_table(kind.name, scale, rows)] if scale != 1 else []
         tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []
         show(args, f"{kind.name}-{scale:g}", *tables)
-        pareto(kind.name, done[kind.name], args.out_dir / f"{kind.name}.png")
+        pareto(kind.name, dict(known(args.out_dir, kind.name)), args.out_dir / f"{kind.name}.png")
 
 
 def judge_quality(args):
@@ -114,18 +112,26 @@ def _shipped(args):
 
 
 def page(args):
-    """What was measured so far, in short: ours, and whom they are held against, on every workload."""
+    """What was measured so far, in short: ours, and whom they are held against, on every workload; and the plots."""
     show(args, "page", *in_short(args.out_dir, args.workloads))
+    for name in args.workloads:
+        if by_scale := dict(known(args.out_dir, name)):
+            pareto(name, by_scale, args.out_dir / f"{name}.png")
 
 
 def in_short(folder, workloads):
     """A short table of each workload and scale that has rows in ``folder``."""
     for name in workloads:
-        for scale in KINDS[name].scales:
-            path = folder / f"{name}-{scale:g}.jsonl"
-            rows = [json.loads(line) for line in path.read_text().splitlines()[1:]] if path.exists() else []
-            if budgets_of(measured(rows)):
-                yield short_table(name, scale, rows)
+        yield from (short_table(name, scale, rows) for scale, rows in known(folder, name))
+
+
+def known(folder, name):
+    """(scale, rows) of the workload ``name`` that are on disk."""
+    for scale in KINDS[name].scales:
+        path = folder / f"{name}-{scale:g}.jsonl"
+        rows = measured([json.loads(line) for line in path.read_text().splitlines()[1:]]) if path.exists() else []
+        if budgets_of(rows):
+            yield scale, rows
 
 
 def ablate(args):

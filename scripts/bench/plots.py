@@ -24,7 +24,7 @@ def pareto(kind, by_scale, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    size = (4.6 * len(by_scale) + 2.6, 7.2)
+    size = (4.2 * len(by_scale) + 2.6, 6.4)
     figure, axes = plt.subplots(2, len(by_scale), figsize=size, squeeze=False, sharex="col", layout="constrained")
     handles = {}
     for column, (scale, rows) in zip(axes.T, by_scale.items(), strict=True):
@@ -36,7 +36,7 @@ def pareto(kind, by_scale, path):
     axes[1, 0].set_ylabel("dB, the worst picture")
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
     drawn = BytesIO()
-    figure.savefig(drawn, dpi=100)
+    figure.savefig(drawn, dpi=80)
     plt.close(figure)
     with replacing(path) as partial:  # a quarter of the size with few colours, and lines look the same
         Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(partial, format="PNG")
@@ -52,6 +52,8 @@ def draw(panel, rows, which):
         points = [(row["calls"], summary(row["exact_dB"])[which]) for row in known]
         ours = label in OUR_LOOKS
         look = {"color": OUR_LOOKS[label], "linewidth": 2.4, "marker": "o", "zorder": 5} if ours else _thin(family)
+        if known[0]["budget"] is None:  # settings, which nothing leads from one to the next
+            look |= {"linestyle": "", "marker": "."}
         (line,) = panel.plot(*zip(*points, strict=True), **look)
         if ours and which == 0:
             lows, highs = zip(*(interval(row["exact_dB"]) for row in known), strict=True)
