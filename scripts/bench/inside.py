@@ -55,7 +55,7 @@ def compared(args, scale):
 
 def memory(args, name, target, **given):
     """Calls, seconds and memory of each of ``forms``, each in a process of its own: rows."""
-    made = {"workload": name, **{key: value for key, value in given.items() if key != "root"}}  # where a checkout lies says nothing
+    made = {"workload": name, **{key: value for key, value in given.items() if key != "root"}}  # a checkout may lie anywhere
     store = Store(args.out_dir / f"memory-{name}.jsonl", made)
     for form in tqdm(list(forms(BUDGETS[:2])), desc=f"memory, {name}", unit="process", leave=False):
         label = f"{form['form']} {form.get('order', '')}".strip()
