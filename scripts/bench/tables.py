@@ -70,7 +70,9 @@ def short_table(kind, scale, rows):
         lines.append(f"{ours:<{WIDE}}" + "".join(three(at(rows, ours, budget)) for budget in budgets))
         nearest = [best(rows, budget, families) for budget in budgets]
         lines.append(f"{AGAINST[families]:<{WIDE}}" + "".join(map(three, nearest)))
-        lines.append(f"{'':<{WIDE}}" + "".join(f"{'' if row is None else row['label'].split(' (')[0]:>17}" for row in nearest))
+        lines.append(
+            f"{'':<{WIDE}}" + "".join(f"{'' if row is None else row['label'].split(' (')[0][:16]:>17}" for row in nearest)
+        )
         lines.append(duel(rows, budgets, ours, families)[2])
     return "\n".join(lines)
 
