@@ -106,9 +106,10 @@ def priced(batch, make):
 
 def fit(kind, scale, budgets, folder, count=None):
     """The ``Fits`` of ``kind`` at ``scale``: a shipped calibration for it, or one that is made on ``count`` training pictures."""
-    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}"
+    count = count or kind.fitted_on
+    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}"  # what was fitted on fewer pictures is another fit
     folder.mkdir(parents=True, exist_ok=True)
-    fits = Fits(folder, kind, kind.training(scale, count or kind.fitted_on))
+    fits = Fits(folder, kind, kind.training(scale, count))
     found = {Calibration.load(path).fitted.scale: path for path in kind.calibrations}
     if not found:
         found = {scale: folder / "calibration.yaml"}

@@ -17,7 +17,6 @@ OURS, OURS_FITTED = "ours", "ours, fitted"
 SOLVERS, FORECASTS = "fewer steps", "forecasts"  # of others, that need no fit
 SOLVERS_ON_PLAN, FITTED = "our nodes", "fitted"  # of others, that look at runs of the model beforehand
 GUIDANCE = "cheaper guidance"  # of others, that save branches
-OWN = (OURS, OURS_FITTED)
 UNFITTED = (SOLVERS, FORECASTS)
 DEFAULT, CALIBRATED = "TaylorSeerGuider", "TaylorSeerGuider, calibrated"
 EPS = {"forecast": {"quantity": "eps"}, "max_order": 2}
@@ -70,7 +69,7 @@ def methods(budgets, fits, wants=lambda label: True):
     """(the methods that can be had here whose label ``wants`` takes, at every budget; {missing package: what it has})."""
     steps, no_package = solvers.available()
     foretold, none_either = forecasts.available()
-    made = [*ours(budgets, fits), *_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *_gated()]
+    made = [*ours(budgets, fits), *by_solvers(budgets, steps, fits), *_forecasts(budgets, foretold), *_gated()]
     made = [method for method in made if wants(method.label)]
     return [*made, *fits.methods(budgets, wants), *_guidance(budgets, fits, wants)], no_package | none_either
 
@@ -93,7 +92,7 @@ def ours(budgets, fits):
         yield Method("TaylorSeerGuider, adaptive", OURS, None, adaptive, tolerance, alone=True)
 
 
-def _solvers(budgets, steps, fits):
+def by_solvers(budgets, steps, fits):
     for name, solve in steps.items():
         for budget in budgets:
             count = (budget + 1) // 2 if name == "Heun" else budget

@@ -15,10 +15,11 @@ from .compare import compare, compared, references, scales
 from .fits import fit
 from .kinds import KINDS, LINES
 from .measure import bfloat16_floor
-from .methods import OWN, SOLVERS, methods
+from .methods import SOLVERS, by_solvers, ours
 from .options import option_table, ranked
+from .peers.solvers import available
 from .plots import pareto
-from .tables import branch_table, budget_table, budgets_of, measured, seen_table, short_table
+from .tables import DUELS, branch_table, budget_table, budgets_of, measured, seen_table, short_table
 from .workloads import embedded
 
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
@@ -75,9 +76,8 @@ def look_inside(args):
 
 def watch_the_clock(args):
     """What runs, forecasts and half precision cost on this machine."""
-    shipped = _shipped(args)
-    timed = [method for method in shipped if method.budget in CLOCKED]
-    rows = [row for size in SIZES for row in clock.side_by_side(embedded.held_out(1.0, 1, size), timed)]
+    todo = _shipped(args)
+    rows = [row for size in SIZES for row in clock.side_by_side(embedded.held_out(1.0, 1, size), todo)]
     path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.scale == 1)
     costs = [row for shape in PRICED for row in clock.forecast_cost(path, shape)]
     low = list(halves(args, path))
@@ -97,8 +97,7 @@ def use_accelerator(args):
     """Ours and solvers on ``--device``, the denoiser as it is, compiled, and as a CUDA graph."""
     kind = KINDS["embedded"]
     clock_of(args.device)  # says so before anything is loaded where it is not there
-    todo = [method for method in _shipped(args) if method.budget in CLOCKED]
-    found = accelerator.measured(kind.held_out(1.0, args.pictures or 4), todo, args.device)
+    found = accelerator.measured(kind.held_out(1.0, args.pictures or 4), _shipped(args), args.device)
     rows = list(tqdm(found, desc=f"on {args.device}", unit="row", leave=False))
     write_text(args.out_dir / "accelerator.json", json.dumps(rows, indent=1))
     show(args, "accelerator", accelerator.table(rows))
@@ -106,9 +105,12 @@ def use_accelerator(args):
 
 def _shipped(args):
     """Ours, and on an accelerator solvers of others, on the embedded model at scale 1, with the calibration that ships."""
-    fits = fit(KINDS["embedded"], 1.0, CLOCKED, args.out_dir / "fits", 2)
-    families = OWN if args.device == "cpu" else (*OWN, SOLVERS)
-    return [method for method in methods(CLOCKED, fits, LINES.__contains__)[0] if method.family in families]
+    fits = fit(KINDS["embedded"], 1.0, CLOCKED, args.out_dir / "fits")
+    found = [method for method in ours(CLOCKED, fits) if method.label in DUELS]
+    if args.device != "cpu":
+        steps, _ = available()
+        found += [method for method in by_solvers(CLOCKED, steps, fits) if method.family == SOLVERS and method.label in LINES]
+    return found
 
 
 def page(args):
