@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
-from .methods import DENOISED, EPS, Method, evenly, host, sampler_of
+from .methods import DENOISED, EPS, FULL_RUN, evenly
 from .tables import three
-from .workloads import FULL_CALLS, NODES
+from .workloads import FULL_CALLS, NODES, sampler_of
 
-FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
 EDM = {"sigma_min": 0.002, "sigma_max": 40.0}
 
 

@@ -14,14 +14,12 @@ from . import BUDGETS
 from .fits import fit
 from .kinds import KINDS
 from .measure import row, sampled, seen
-from .methods import Method, host, methods, reference
+from .methods import FULL_RUN, methods, reference
 from .store import Store
 from .tables import duellists
-from .workloads import FULL_CALLS
 
 PACKAGES = ("torch", "diffusers", "k-diffusion", "hicache-pp", "cache-dit", "galaxygrad", "flip-evaluator", "ssimulacra2")
 SEEN = (5, 8)  # calls of those that are also judged by what follows the eye
-FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
 
 
 def about():
@@ -48,7 +46,12 @@ def compare(args):
 
 
 def scales(args, kind):
-    return [scale for scale in kind.scales if args.scales is None or scale in args.scales]
+    return asked(args, kind.scales)
+
+
+def asked(args, known):
+    """Of the scales ``known`` those that ``args`` asks for."""
+    return [scale for scale in known if args.scales is None or scale in args.scales]
 
 
 def compared(args, kind, scale):
@@ -77,9 +80,8 @@ def compared(args, kind, scale):
 
 def follow_the_eye(workload, todo, store, exact, budgets):
     """Rows of the full run, ours and the nearest of others at some budgets: these figures take long, so not of all."""
-    rows = [found for found in store.rows if not found.get("table")]
     for budget in [budget for budget in SEEN if budget in budgets]:
-        labels = {found["label"] for found in duellists(rows, budget)}
+        labels = {found["label"] for found in duellists(store.rows, budget)}
         for method in [FULL_RUN, *(method for method in todo if method.budget == budget and method.label in labels)]:
             if store.find(table="seen", label=method.label, budget=method.budget) is None:
                 store.add(seen(workload, method, exact))

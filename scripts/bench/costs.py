@@ -1,15 +1,12 @@
 """What forecasting features costs beside forecasting outputs: at equal calls, at equal seconds, and in memory."""
 
-from functools import partial
 from time import perf_counter
 
 import torch
 
-from taylorseer_guider.standalone.config import instantiate_from_config
-
 from .memory import MIB, high_water, in_fresh_process
 from .peers import features
-from .workloads import embedded, own_guider
+from .workloads import embedded, host
 
 FULL, OUTPUTS, FEATURES = "full run", "outputs", "features"
 
@@ -52,7 +49,8 @@ def measure_one(form, budget=None, order=None, scale=1.0, count=4, size=96):
     """A row: one run in this process, after a call that is not measured."""
     workload = embedded.held_out(scale, count, size)
     workload.denoise(workload.noise, workload.sigmas()[0])
-    run = features.begin(workload, budget, order) if form == FEATURES else _host(workload, budget)
+    options = {"calls": budget} if form == OUTPUTS else None
+    run = features.begin(workload, budget, order) if form == FEATURES else host(workload, options=options)
     workload.calls = 0
     with high_water() as memory:
         started = perf_counter()
@@ -62,14 +60,3 @@ def measure_one(form, budget=None, order=None, scale=1.0, count=4, size=96):
     passes = run.passes if form == FEATURES else workload.calls
     named = {"form": form, "budget": budget, "order": order, "calls": workload.calls, "passes": passes}
     return {**named, "seconds": seconds, "held_MiB": held / MIB, **memory}
-
-
-def _host(workload, budget):
-    """A run of the standalone Heun sampler, with ``budget`` calls by our guider, or as it is."""
-    guider = own_guider(workload.scale)
-    if budget is not None:
-        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale, "calls": budget}}
-    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
-    params = {"num_steps": 20, "discretization_config": edm, "guider_config": guider}
-    sampler = instantiate_from_config({"target": "taylorseer_guider.standalone.sampling.HeunEDMSampler", "params": params})
-    return partial(sampler, workload.network, workload.noise, workload.cond, workload.uc)

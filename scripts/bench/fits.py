@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from pictures import replacing, write_text
 from taylorseer_guider import Calibration, calibrate
 
-from .methods import FITTED, SEEN, Method, at_once, foretell, reference, sampler_of, solved
+from .methods import FITTED, SEEN, Method, at_once, foretell, reference, solved
 from .peers import bns, fitted, forecasts, gs, trained
 from .peers.fitted import evenly
 from .peers.training import TRIED
-from .workloads import NODES
+from .workloads import NODES, sampler_of
 
 WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each; solvers of others get as many gradients
 LONG = 10 * GRADIENTS  # gradients of one more row, where they are cheap, at these calls

@@ -7,11 +7,9 @@ from functools import partial
 
 import torch
 
-from taylorseer_guider.standalone.config import instantiate_from_config
-
 from .peers import branches, forecasts, fsampler, solvers, spectrum
 from .peers.fitted import evenly
-from .workloads import NODES, own_guider
+from .workloads import FULL_CALLS, NODES, host
 
 OURS, OURS_FITTED = "ours", "ours, fitted"
 SOLVERS, FORECASTS = "fewer steps", "forecasts"  # of others, that need no fit
@@ -43,20 +41,7 @@ class Method:
     alone: bool = False
 
 
-def sampler_of(workload, options=None, solver="HeunEDMSampler", steps=NODES):
-    """A sampler of the standalone host: with our guider and its ``options``, or with its own where they are None."""
-    guider = own_guider(workload.scale)
-    if options is not None:
-        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale, **options}}
-    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
-    params = {"num_steps": steps, "discretization_config": edm, "guider_config": guider}
-    return instantiate_from_config({"target": f"taylorseer_guider.standalone.sampling.{solver}", "params": params})
-
-
-def host(workload, **choices):
-    """A run of ``sampler_of`` on ``workload``, begun: a function that samples."""
-    sampler = sampler_of(workload, **choices)
-    return partial(sampler, workload.network, workload.noise, workload.cond, workload.uc)
+FULL_RUN = Method("full run", "full run", FULL_CALLS, host)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from taylorseer_guider import Calibration
 from . import ablate as ablations
 from . import accelerator, clock, inside, quality
 from .accelerator import clock_of
-from .compare import compare, compared, references, scales
+from .compare import asked, compare, compared, references, scales
 from .fits import fit
 from .kinds import KINDS, LINES
 from .measure import bfloat16_floor
@@ -19,6 +19,7 @@ from .methods import SOLVERS, by_solvers, ours
 from .options import option_table, ranked
 from .peers.solvers import available
 from .plots import pareto
+from .store import contents
 from .tables import DUELS, branch_table, budget_table, budgets_of, measured, seen_table, short_table
 from .workloads import embedded
 
@@ -62,7 +63,7 @@ def judge_quality(args):
 
 def look_inside(args):
     """Features inside the network: on the embedded model, and on Inf-DiT's where INFDIT_ROOT names a checkout."""
-    for scale in [scale for scale in inside.SCALES if args.scales is None or scale in args.scales]:
+    for scale in asked(args, inside.SCALES):
         show(args, f"features-{scale:g}", inside.quality_table(scale, inside.compared(args, scale)))
     rows = inside.memory(args, "embedded", inside.ON_EMBEDDED, **inside.BATCH)
     tables = [inside.memory_table("embedded, 4 pictures of 96 px", rows)]
@@ -131,7 +132,7 @@ def known(folder, name):
     """(scale, rows) of the workload ``name`` that are on disk."""
     for scale in KINDS[name].scales:
         path = folder / f"{name}-{scale:g}.jsonl"
-        rows = measured([json.loads(line) for line in path.read_text().splitlines()[1:]]) if path.exists() else []
+        rows = measured(contents(path)[0][1:]) if path.exists() else []
         if budgets_of(rows):
             yield scale, rows
 
@@ -139,7 +140,7 @@ def known(folder, name):
 def ablate(args):
     """Free time steps, free told sigmas and shrinking to theory, each alone, on our own nodes."""
     for name in [name for name in ABLATED if name in args.workloads]:
-        for scale in [scale for scale in ABLATED[name] if args.scales is None or scale in args.scales]:
+        for scale in asked(args, ABLATED[name]):
             show(args, f"ablations-{name}-{scale:g}", ablations.table(name, scale, ablations.measured(args, name, scale)))
 
 

@@ -7,13 +7,12 @@ its features how far the crowd is from real pictures that neither network was tr
 import torch
 from tqdm import tqdm
 
-from .compare import FULL_RUN
 from .fashion.classifier import frechet as distance
 from .fashion.classifier import judge, load, moments
 from .fits import fit
 from .kinds import KINDS
 from .measure import sampled
-from .methods import CALIBRATED, DEFAULT, UNFITTED, methods
+from .methods import CALIBRATED, DEFAULT, FULL_RUN, UNFITTED, methods
 from .store import Store
 from .tables import ALL_OTHERS, at, best
 from .workloads.fashion import labels
@@ -27,9 +26,7 @@ def measured(args, scale, rows, budgets, count=1000):
     seen_by = args.training or kind.fitted_on
     made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
     store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made)
-    known = methods(budgets, fit(kind, scale, kind.budgets, args.out_dir / "fits", args.training or kind.fitted_on), kind.wants)[
-        0
-    ]
+    known, _ = methods(budgets, fit(kind, scale, kind.budgets, args.out_dir / "fits", seen_by), kind.wants)
     todo = [FULL_RUN, *(method for budget in budgets for method in picked(known, rows, budget))]
     workload, classifier = kind.held_out(scale, count), load()
     for method in tqdm(todo, desc=f"{count} pictures, scale {scale:g}", unit="method", leave=False):

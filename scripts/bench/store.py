@@ -24,13 +24,12 @@ class Store:
             self._append({"made": made, "about": about})
 
     def _read(self, made):
-        lines = self.path.read_text().splitlines(keepends=True)
-        whole = [content for content in map(_content, lines) if content is not None]
+        whole, torn = contents(self.path)
         before = whole[0].get("made") if whole else None
         if before != json.loads(json.dumps(made)):
             raise UserError(f"{self.path}: made with {before}, now it is {made}; name another --out-dir, or remove that file")
         self.rows = whole[1:]
-        if len(whole) < len(lines):
+        if torn:
             write_text(self.path, "".join(json.dumps(content) + "\n" for content in whole))
 
     def find(self, **key):
@@ -45,6 +44,13 @@ class Store:
     def _append(self, row):
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def contents(path):
+    """(the lines of a file of rows, its head first; whether one was cut off while it was written, and is left out)."""
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [content for content in map(_content, lines) if content is not None]
+    return whole, len(whole) < len(lines)
 
 
 def _content(line):

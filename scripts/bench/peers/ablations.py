@@ -24,7 +24,7 @@ from taylorseer_guider.calibration.walk import Problem, Walk, fit
 from taylorseer_guider.forecast import RHO, newton_weights
 from taylorseer_guider.standalone.config import instantiate_from_config
 
-from ..workloads import own_guider
+from ..workloads import own_guider, sampler_of
 from .solvers import start
 from .trained import Trained, mixed
 from .training import OURS, train
@@ -122,10 +122,7 @@ def sample(fitted, workload):
 
 def posed(calibration, budget, workload, target, finely, substeps=2):
     """The Problem of a calibration whose runs should end at ``target`` and, if ``finely``, follow a fine solution on the way."""
-    guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale}}
-    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
-    params = {"num_steps": len(calibration.fitted.sigmas) - 1, "discretization_config": edm, "guider_config": guider}
-    sampler = instantiate_from_config({"target": "taylorseer_guider.standalone.sampling.HeunEDMSampler", "params": params})
+    sampler = sampler_of(workload, {}, steps=len(calibration.fitted.sigmas) - 1)
     run = {"x": workload.noise, "cond": workload.cond, "uc": workload.uc}
     probe = Probe(sampler, workload.network, run, 0)
     if finely:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -70,3 +71,19 @@ def own_guider(scale):
     """The standalone host's own guider, as a config."""
     name, params = ("IdentityGuider", {}) if scale == 1 else ("VanillaCFG", {"scale": scale})
     return {"target": f"taylorseer_guider.standalone.guiders.{name}", "params": params}
+
+
+def sampler_of(workload, options=None, solver="HeunEDMSampler", steps=NODES):
+    """A sampler of the standalone host: with our guider and its ``options``, or with its own where they are None."""
+    guider = own_guider(workload.scale)
+    if options is not None:
+        guider = {"target": "taylorseer_guider.TaylorSeerGuider", "params": {"scale": workload.scale, **options}}
+    edm = {"target": "taylorseer_guider.standalone.discretization.EDMDiscretization", "params": workload.edm}
+    params = {"num_steps": steps, "discretization_config": edm, "guider_config": guider}
+    return instantiate_from_config({"target": f"taylorseer_guider.standalone.sampling.{solver}", "params": params})
+
+
+def host(workload, **choices):
+    """A run of ``sampler_of`` on ``workload``, begun: a function that samples."""
+    sampler = sampler_of(workload, **choices)
+    return partial(sampler, workload.network, workload.noise, workload.cond, workload.uc)
