@@ -16,7 +16,8 @@ from command import Parser, exit_code, whole
 def parse(argv):
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
-    add("parts", nargs="*", metavar="PART", help=f"what to measure, of {', '.join(PARTS)} (default: methods)")
+    what = f"what to measure, of {', '.join(PARTS)} (default: methods, and on cuda then accelerator)"
+    add("parts", nargs="*", metavar="PART", help=what)
     add("--quick", action="store_true", help="the short form for tests: 2 pictures, the first scale, 5 and 8 calls")
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     add("--scales", type=float, nargs="+", help="guidance scales; without it, those of each workload")
@@ -27,11 +28,11 @@ def parse(argv):
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="of the part accelerator, which it stands for where no part is named",
+        help="where every part runs, in float32 without TF32; every row has it",
     )
     add("--out-dir", type=Path, default=Path("out/benchmark"))
     args = parser.parse_args(argv)
-    args.parts = args.parts or ["accelerator" if args.device != "cpu" else "methods"]
+    args.parts = args.parts or ["methods", *(["accelerator"] if args.device != "cpu" else [])]
     if unknown := [part for part in args.parts if part not in PARTS]:
         parser.error(f"{', '.join(unknown)}: there is {', '.join(PARTS)}")
     quick = {"pictures": 2, "budgets": [5, 8], "training": 2, "scales": [1.0]} if args.quick else {}

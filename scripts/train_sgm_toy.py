@@ -27,6 +27,7 @@ def arguments():
     add("--batch-size", type=int, default=128)
     add("--learning-rate", type=float, default=1e-3)
     add("--seed", type=int, default=0)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where it trains, with all pictures there")
     add("--precision", default="bf16-mixed", help="Lightning's name for it")
     add("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
     return parser

@@ -6,6 +6,7 @@ from taylorseer_guider import Calibration
 
 from . import BUDGETS
 from .compare import references
+from .devices import moved
 from .fits import GRADIENTS, fit
 from .kinds import KINDS
 from .measure import row, timed
@@ -29,12 +30,12 @@ def measured(args, name, scale, gradients=GRADIENTS):
     kind = KINDS[name]
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     made = {"workload": name, "scale": scale, "pictures": count, "training": seen_by, "gradients": gradients}
-    store = Store(args.out_dir / f"ablations-{name}-{scale:g}.jsonl", made)
-    fits = fit(kind, scale, kind.budgets or BUDGETS, args.out_dir / "fits", seen_by)
+    store = Store(args.out_dir / f"ablations-{name}-{scale:g}.jsonl", made, device=args.device)
+    fits = fit(kind, scale, kind.budgets or BUDGETS, args.out_dir / "fits", seen_by, args.device)
     calibration, batch, target = Calibration.load(fits.calibration), fits.batch.part(slice(PICTURES)), fits.exact()[:PICTURES]
-    workload = kind.held_out(scale, count)
+    workload = moved(kind.held_out(scale, count), args.device)
     exact, full = references(workload, args.out_dir / f"{name}-{scale:g}.safetensors")
-    seen = batch.pictures(target)
+    seen = batch.pictures(target).cpu()
     for which, label in tqdm(KINDS_OF.items(), desc=f"ablations, {name}, scale {scale:g}", unit="fit", leave=False):
         if store.find(table="held-out", label=label, budget=BUDGET) is None:
             found = ablations.fit_ablation(calibration, BUDGET, batch, which, gradients, target)

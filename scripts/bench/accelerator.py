@@ -1,90 +1,18 @@
 """The same runs on an accelerator: CUDA events, peak memory, and the denoiser as it is, compiled, and as a CUDA graph.
 
 ``scripts/bench/accelerator.md`` says what to run and what to expect. Every row carries the name of the device that it was
-measured on. What was left out: peers whose package keeps tensors on the CPU, and a graph of the whole run, since a guider decides
-visit by visit.
+measured on. What was left out: a graph of the whole run, since a guider decides visit by visit.
 """
 
-import platform
 from dataclasses import replace
-from functools import partial
-from types import FunctionType, MethodType
 
 import torch
 
 from figures import psnr
 
-from .clock import Processor, side_by_side, timed
+from .clock import side_by_side, timed
+from .devices import clock_of, moved, name_of
 from .methods import FULL_RUN
-
-
-class Events:
-    """The clock of a CUDA device: events in its queue, and the most memory that was allocated between them."""
-
-    def __init__(self, device):
-        self.device = device
-
-    def start(self):
-        torch.cuda.synchronize(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        self._started, self._stopped = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self._started.record()
-
-    def stop(self):
-        self._stopped.record()
-        self._stopped.synchronize()
-        return self._started.elapsed_time(self._stopped) / 1e3
-
-    def peak_bytes(self):
-        return torch.cuda.max_memory_allocated(self.device)
-
-
-def clock_of(device):
-    """The clock of ``device``, "cpu" or "cuda". ValueError where there is none."""
-    device = torch.device(device)
-    if device.type == "cpu":
-        return Processor()
-    if device.type != "cuda":
-        raise ValueError(f"--device {device}: events are read of cuda, and time of cpu; give one of these")
-    if not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: torch {torch.__version__} finds no CUDA device; run it where there is one")
-    return Events(device)
-
-
-def name_of(device):
-    """The name that rows carry."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
-
-
-def moved(workload, device):
-    """``workload`` with its tensors on ``device``, and the modules that its denoiser is made of moved there."""
-    for module in _modules(workload.denoiser, set()):
-        module.to(device)
-    cond, uc = ({key: value.to(device) for key, value in side.items()} for side in (workload.cond, workload.uc))
-    return replace(workload, noise=workload.noise.to(device), cond=cond, uc=uc)
-
-
-def _modules(thing, seen):
-    """The modules that a callable holds: in a partial, a closure, or as attributes."""
-    if id(thing) in seen:
-        return
-    seen.add(id(thing))
-    if isinstance(thing, torch.nn.Module):
-        yield thing
-        return
-    inside = []
-    if isinstance(thing, partial):
-        inside = [thing.func, *thing.args, *thing.keywords.values()]
-    elif isinstance(thing, FunctionType):
-        inside = [cell.cell_contents for cell in thing.__closure__ or ()]
-    elif isinstance(thing, MethodType):
-        inside = [thing.__self__]
-    elif isinstance(thing, (list, tuple)):
-        inside = thing
-    elif hasattr(thing, "__dict__") and not isinstance(thing, type):
-        inside = list(vars(thing).values())
-    for part in inside:
-        yield from _modules(part, seen)
 
 
 class Graph:

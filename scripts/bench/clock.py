@@ -7,26 +7,12 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
+from .devices import Processor
 from .methods import DENOISED, EPS, FULL_RUN, evenly
 from .tables import three
 from .workloads import FULL_CALLS, NODES, sampler_of
 
 EDM = {"sigma_min": 0.002, "sigma_max": 40.0}
-
-
-class Processor:
-    """The clock of a CPU. ``stop`` tells the seconds since ``start``; memory is not counted there."""
-
-    device = torch.device("cpu")
-
-    def start(self):
-        self._started = perf_counter()
-
-    def stop(self):
-        return perf_counter() - self._started
-
-    def peak_bytes(self):
-        return None
 
 
 @torch.no_grad()
@@ -118,7 +104,7 @@ def run_table(rows):
     lines.append(f"{'':<33}" + "".join(f"{name:>10}" for name in ("size", "calls", "ideal", "speed-up", "of ideal", "outside")))
     for row in rows:
         cells = [f"{row['size']} px", str(row["calls"]), f"{FULL_CALLS / row['calls']:.2f}", f"{row['speed_up']:.2f}"]
-        cells += [f"{row['of_ideal']:.3f}", f"{100 * row['outside']:.1f} %"]
+        cells += [f"{row['of_ideal']:.3f}", "-" if row["outside"] is None else f"{100 * row['outside']:.1f} %"]
         lines.append(f"{row['label']:<33}" + "".join(f"{cell:>10}" for cell in cells))
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from pictures import replacing
 from taylorseer_guider import __version__
 
 from . import BUDGETS
+from .devices import moved
 from .fits import fit
 from .kinds import KINDS
 from .measure import row, sampled, seen
@@ -58,11 +59,11 @@ def compared(args, kind, scale):
     """The rows of one workload at one scale."""
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     budgets = [budget for budget in args.budgets if kind.budgets is None or budget in kind.budgets]
-    workload = kind.held_out(scale, count)
+    workload = moved(kind.held_out(scale, count), args.device)
     made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
-    store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made, about())
+    store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
-    fits = fit(kind, scale, budgets if args.quick else kind.budgets or BUDGETS, args.out_dir / "fits", seen_by)
+    fits = fit(kind, scale, budgets if args.quick else kind.budgets or BUDGETS, args.out_dir / "fits", seen_by, args.device)
     todo, missing = methods(budgets, fits, kind.wants)
     for package in missing:
         tqdm.write(f"skipped: {missing[package]} of {package}; `bash scripts/benchmark.sh` installs it")
@@ -88,10 +89,11 @@ def follow_the_eye(workload, todo, store, exact, budgets):
 
 
 def references(workload, path):
-    """(pictures of the exact solution, of the full run), from ``path`` where they are there for as many pictures."""
+    """(pictures of the exact solution, of the full run) on the CPU, from ``path`` where they are there for as many pictures."""
     found = load_file(path) if path.exists() else {}
     if len(found.get("exact", ())) != len(workload.noise):
-        found = {"exact": workload.pictures(reference(workload)), "full": workload.pictures(sampled(workload, FULL_RUN)[0])}
+        runs = {"exact": reference(workload), "full": sampled(workload, FULL_RUN)[0]}
+        found = {name: workload.pictures(x).cpu() for name, x in runs.items()}
         with replacing(path) as partial:
             save_file({name: pictures.contiguous() for name, pictures in found.items()}, partial)
     return found["exact"], found["full"]

@@ -1,9 +1,8 @@
 """What forecasting features costs beside forecasting outputs: at equal calls, at equal seconds, and in memory."""
 
-from time import perf_counter
-
 import torch
 
+from .devices import clock_of, moved, ready
 from .memory import MIB, high_water, in_fresh_process
 from .peers import features
 from .workloads import embedded, host
@@ -38,24 +37,25 @@ def forms(budgets, orders=(1, 2)):
 def measure_embedded(budgets, **batch):
     """Yield a row for each of ``forms`` on the embedded model, each in its own process.
 
-    ``batch`` is ``scale``, ``count`` and ``size`` of the held-out crops.
+    ``batch`` is ``scale``, ``count`` and ``size`` of the held-out crops, and the ``device``.
     """
     for form in forms(budgets):
         yield in_fresh_process("bench.costs:measure_one", **form, **batch)
 
 
 @torch.no_grad()
-def measure_one(form, budget=None, order=None, scale=1.0, count=4, size=96):
+def measure_one(form, budget=None, order=None, scale=1.0, count=4, size=96, device="cpu"):
     """A row: one run in this process, after a call that is not measured."""
-    workload = embedded.held_out(scale, count, size)
+    clock = clock_of(ready(device))
+    workload = moved(embedded.held_out(scale, count, size), clock.device)
     workload.denoise(workload.noise, workload.sigmas()[0])
     options = {"calls": budget} if form == OUTPUTS else None
     run = features.begin(workload, budget, order) if form == FEATURES else host(workload, options=options)
     workload.calls = 0
-    with high_water() as memory:
-        started = perf_counter()
+    with high_water(clock.device) as memory:
+        clock.start()
         run()
-        seconds = perf_counter() - started
+        seconds = clock.stop()
     held = run.peak_bytes if form == FEATURES else run.func.guider.report.peak_bytes if form == OUTPUTS else 0
     passes = run.passes if form == FEATURES else workload.calls
     named = {"form": form, "budget": budget, "order": order, "calls": workload.calls, "passes": passes}

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from pictures import replacing, write_text
 from taylorseer_guider import Calibration, calibrate
 
+from .devices import moved
 from .methods import FITTED, SEEN, Method, at_once, foretell, reference, solved
 from .peers import bns, fitted, forecasts, gs, trained
 from .peers.fitted import evenly
@@ -84,7 +85,7 @@ class Fits:
         if not path.exists():
             with replacing(path) as partial:
                 save_file({"exact": reference(self.batch).contiguous()}, partial)
-        return load_file(path)["exact"]
+        return load_file(path)["exact"].to(self.batch.noise.device)
 
     def kept(self, name, make):
         """What ``make()`` returns (plain values), made once and kept as JSON with what it cost."""
@@ -104,12 +105,15 @@ def priced(batch, make):
     return found, {"calls": batch.calls - calls, "seconds": perf_counter() - started, "pictures": len(batch.noise)}
 
 
-def fit(kind, scale, budgets, folder, count=None):
-    """The ``Fits`` of ``kind`` at ``scale``: a shipped calibration for it, or one that is made on ``count`` training pictures."""
+def fit(kind, scale, budgets, folder, count=None, device="cpu"):
+    """The ``Fits`` of ``kind`` at ``scale``: a shipped calibration for it, or one that is made on ``count`` training pictures.
+
+    What is fitted then or later is fitted on ``device``.
+    """
     count = count or kind.fitted_on
     folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}"  # what was fitted on fewer pictures is another fit
     folder.mkdir(parents=True, exist_ok=True)
-    fits = Fits(folder, kind, kind.training(scale, count))
+    fits = Fits(folder, kind, moved(kind.training(scale, count), device))
     found = {Calibration.load(path).fitted.scale: path for path in kind.calibrations}
     if not found:
         found = {scale: folder / "calibration.yaml"}

@@ -10,7 +10,6 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
-from time import perf_counter
 
 import torch
 
@@ -21,6 +20,7 @@ from taylorseer_guider.engines.config import build_sampler, load_config
 from taylorseer_guider.tiny.photographs import photograph
 
 from .costs import FEATURES, OUTPUTS, forms
+from .devices import clock_of, ready
 from .memory import MIB, high_water, in_fresh_process
 from .peers import features
 from .peers.fitted import evenly
@@ -33,13 +33,16 @@ SIZE = {"layers": 8, "width": 256, "heads": 4, "block": 32, "pixels": 32}  # pix
 BUDGETS = (5, 8, 10, 13)
 
 
-def build(root, layers, width, heads, block):
+def build(root, layers, width, heads, block, device="cpu"):
     """(engine, config) of the checkout ``root``, with random weights, none of them at the zeros that the host begins with."""
     config = load_config(CONFIG)
     params = config.engine.params
     params.flags.update({"num-layers": layers, "hidden-size": width, "num-attention-heads": heads})
     params.flags.update({"image-size": 4 * block, "image-block-size": block, "image-condition": False, "vector-dim": 0})
-    given = infdit.OmegaConf.to_container(params, resolve=True, throw_on_missing=False) | {"infdit_root": str(root)}
+    given = infdit.OmegaConf.to_container(params, resolve=True, throw_on_missing=False) | {
+        "infdit_root": str(root),
+        "device": device,
+    }
     with stand_ins(PACKAGES), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         given["network"] = str(Path(folder) / "random.pt")
         _random_weights(given)
@@ -110,7 +113,7 @@ def cache(engine, made, budget, order, reading):
 def sample(engine, made, small, features_of=None):
     """One run: (picture, figures of it). ``features_of`` is (budget, order, reading) where features are forecast."""
     hooked, passes = cache(engine, made, *features_of) if features_of else (contextlib.nullcontext(), None)
-    run, calls, started = engine.arguments(small, seed=0), 0, perf_counter()
+    run, calls, clock = engine.arguments(small, seed=0), 0, clock_of(engine.device)
 
     def network(x, sigma, *rest):
         nonlocal calls
@@ -120,22 +123,24 @@ def sample(engine, made, small, features_of=None):
     def forecasting(x, sigma, *rest):
         return passes(sigma[0], lambda: network(x, sigma, *rest))
 
+    clock.start()
     with hooked:
         x = made(forecasting if passes else network, **run)
-    seconds, report = perf_counter() - started, getattr(made.guider, "report", None)
+    seconds, report = clock.stop(), getattr(made.guider, "report", None)
     held = passes.peak_bytes if passes else report.peak_bytes if report else 0
     figures = {"calls": passes.full if passes else calls, "passes": calls, "seconds": seconds, "held_MiB": held / MIB}
     return engine.picture(x, small), figures
 
 
-def measure_one(root, form, budget=None, order=None, reading="once", **size):
+def measure_one(root, form, budget=None, order=None, reading="once", device="cpu", **size):
     """A row: one run in this process, after a call that is not measured. Use a fresh process: see ``measure_infdit``."""
     size = {**SIZE, **size}
     pixels = size.pop("pixels")
-    engine, config = build(root, **size)
+    ready(device)
+    engine, config = build(root, **size, device=device)
     small, made = small_picture(pixels), sampler(config, form, budget)
     engine.warm_up(small)
-    with high_water() as memory, contextlib.redirect_stderr(io.StringIO()):
+    with high_water(engine.device) as memory, contextlib.redirect_stderr(io.StringIO()):
         _, figures = sample(engine, made, small, (budget, order, reading) if form == FEATURES else None)
     return {"form": form, "budget": budget, "order": order, **figures, **memory}
 

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from .compare import references
 from .costs import FEATURES, FULL, beside, forms
+from .devices import moved
 from .fits import fit
 from .kinds import KINDS
 from .measure import row, sampled
@@ -43,10 +44,12 @@ def compared(args, scale):
     """Rows of features and of ours on the embedded model, timed one after the other in this process."""
     kind = KINDS["embedded"]
     count = args.pictures or kind.pictures
-    store = Store(args.out_dir / f"features-{scale:g}.jsonl", {"workload": kind.name, "scale": scale, "pictures": count})
-    workload = kind.held_out(scale, count)
+    made = {"workload": kind.name, "scale": scale, "pictures": count, **elsewhere(args)}
+    store = Store(args.out_dir / f"features-{scale:g}.jsonl", made, device=args.device)
+    workload = moved(kind.held_out(scale, count), args.device)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
-    todo = list(methods(fit(kind, scale, OWN_BUDGETS, args.out_dir / "fits", args.training or kind.fitted_on)))
+    seen_by = args.training or kind.fitted_on
+    todo = list(methods(fit(kind, scale, OWN_BUDGETS, args.out_dir / "fits", seen_by, args.device)))
     for method in tqdm(todo, desc=f"features, scale {scale:g}", unit="row", leave=False):
         if store.find(label=method.label, budget=method.budget) is None:
             store.add(row(workload, method, sampled(workload, method), exact, full))
@@ -55,13 +58,19 @@ def compared(args, scale):
 
 def memory(args, name, target, **given):
     """Calls, seconds and memory of each of ``forms``, each in a process of its own: rows."""
+    given |= elsewhere(args)
     made = {"workload": name, **{key: value for key, value in given.items() if key != "root"}}  # a checkout may lie anywhere
-    store = Store(args.out_dir / f"memory-{name}.jsonl", made)
+    store = Store(args.out_dir / f"memory-{name}.jsonl", made, device=args.device)
     for form in tqdm(list(forms(BUDGETS[:2])), desc=f"memory, {name}", unit="process", leave=False):
         label = f"{form['form']} {form.get('order', '')}".strip()
         if store.find(label=label, budget=form.get("budget")) is None:
             store.add({"label": label, "budget": form.get("budget"), **in_fresh_process(target, **form, **given)})
     return store.rows
+
+
+def elsewhere(args):
+    """What decides the seconds and the memory beside all else: a device other than the CPU."""
+    return {} if args.device == "cpu" else {"device": args.device}
 
 
 def infdit_root():

@@ -2,7 +2,6 @@
 
 from functools import partial
 from math import isfinite
-from time import perf_counter
 
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -10,6 +9,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from figures import psnr
 
 from . import perceptual
+from .devices import clock_of
 from .methods import CALIBRATED, DEFAULT, OURS, Method, host
 
 LEAST = -100.0  # dB
@@ -19,10 +19,11 @@ WINDOW = 11  # pixels that SSIM looks at
 @torch.no_grad()
 def timed(workload, begin):
     """(x, calls, branches, seconds) of the run that ``begin(workload)`` makes ready, which is not timed."""
-    run = begin(workload)
-    workload.calls, workload.branches, workload.seconds, started = 0, 0.0, 0.0, perf_counter()
+    run, clock = begin(workload), clock_of(workload.noise.device)
+    workload.calls, workload.branches, workload.seconds = 0, 0.0, 0.0
+    clock.start()
     x = run()
-    return x, workload.calls, workload.branches, perf_counter() - started
+    return x, workload.calls, workload.branches, clock.stop()
 
 
 def sampled(workload, method):
@@ -35,9 +36,9 @@ def sampled(workload, method):
 
 
 def row(workload, method, result, exact, full):
-    """One run as plain figures. ``exact`` and ``full`` are pictures."""
+    """One run as plain figures. ``exact`` and ``full`` are pictures on the CPU, where all figures are computed."""
     x, calls, branches, seconds = result
-    pictures = workload.pictures(x)
+    pictures = workload.pictures(x).cpu()
     return {
         "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
         "calls": calls, "branches": branches, "seconds": round(seconds, 3),
@@ -48,7 +49,7 @@ def row(workload, method, result, exact, full):
 def seen(workload, method, exact):
     """What follows the eye, of one run: SSIM, FLIP (0 is best), SSIMULACRA2 (100 is best)."""
     x, calls, _, _ = sampled(workload, method)
-    pictures = workload.pictures(x)
+    pictures = workload.pictures(x).cpu()
     return {
         "table": "seen", "label": method.label, "family": method.family, "budget": method.budget, "setting": method.setting,
         "calls": calls, "SSIM": each(ssim, pictures, exact), "FLIP": perceptual.flip(pictures, exact),

@@ -13,6 +13,8 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
+
 MIB = 2**20
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_HIGH_WATER = "5"  # of proc(5)
@@ -31,12 +33,19 @@ def in_fresh_process(target, **arguments):
 
 
 @contextmanager
-def high_water():
+def high_water(device="cpu"):
     """A context that gives a dictionary, which then holds ``before_MiB``, resident as it began, and ``peak_MiB`` inside of it.
 
-    Where there is no /proc, ``peak_MiB`` is that of the whole process, which began with building the model.
+    On CUDA these are what is allocated on ``device``. Where there is no /proc, ``peak_MiB`` is that of the whole process, which
+    began with building the model.
     """
     gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        found = {"before_MiB": torch.cuda.memory_allocated(device) / MIB}
+        yield found
+        found["peak_MiB"] = torch.cuda.max_memory_allocated(device) / MIB
+        return
     with suppress(OSError):
         CLEAR.write_text(RESET_HIGH_WATER)
     found = {"before_MiB": _resident("VmRSS") / MIB}

@@ -10,6 +10,7 @@ from taylorseer_guider.forecast import BASES, COORDINATES, QUANTITIES
 from taylorseer_guider.settings import Settings
 
 from .compare import references, scales
+from .devices import moved
 from .kinds import KINDS
 from .measure import row, sampled
 from .methods import OURS, Method, host
@@ -41,8 +42,9 @@ def ranked(args):
     for name in [name for name in RANKED if name in args.workloads]:
         for scale in scales(args, KINDS[name]):
             count = args.pictures or 1
-            store = Store(args.out_dir / f"options-{name}-{scale:g}.jsonl", {"workload": name, "scale": scale, "pictures": count})
-            workload = KINDS[name].training(scale, count)
+            made = {"workload": name, "scale": scale, "pictures": count}
+            store = Store(args.out_dir / f"options-{name}-{scale:g}.jsonl", made, device=args.device)
+            workload = moved(KINDS[name].training(scale, count), args.device)
             exact, full = references(workload, args.out_dir / f"options-{name}-{scale:g}.safetensors")
             for method in tqdm(list(option_methods()), desc=f"options, {name}, scale {scale:g}", unit="row", leave=False):
                 if store.find(label=method.label, budget=method.budget) is None:

@@ -10,8 +10,8 @@ from taylorseer_guider import Calibration
 
 from . import ablate as ablations
 from . import accelerator, clock, inside, quality
-from .accelerator import clock_of
 from .compare import asked, compare, compared, references, scales
+from .devices import clock_of, moved, name_of, ready, whereabouts
 from .fits import fit
 from .kinds import KINDS, LINES
 from .measure import bfloat16_floor
@@ -30,15 +30,16 @@ JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
 
 def run(args):
-    """Do the parts that ``args`` asks for, in its order."""
+    """Do the parts that ``args`` asks for, in its order. ValueError, before anything is loaded, where its device is not there."""
+    ready(args.device)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     for part in args.parts:
         DO[part](args)
 
 
-def show(args, name, *tables):
-    """Print ``tables``, and write them to a file of that name."""
-    text = "\n\n".join(tables) + "\n"
+def show(args, name, *tables, rows=()):
+    """Print ``tables``, and write them to a file of that name; last, where ``rows`` are of, if not of a CPU."""
+    text = "\n\n".join([*tables, *filter(None, [whereabouts(rows)])]) + "\n"
     write_text(args.out_dir / f"{name}.txt", text)
     print(text, flush=True)
 
@@ -49,7 +50,7 @@ def compare_methods(args):
         tables = [budget_table(kind.name, scale, rows)]
         tables += [branch_table(kind.name, scale, rows)] if scale != 1 else []
         tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []
-        show(args, f"{kind.name}-{scale:g}", *tables)
+        show(args, f"{kind.name}-{scale:g}", *tables, rows=rows)
         pareto(kind.name, dict(known(args.out_dir, kind.name)), args.out_dir / f"{kind.name}.png")
 
 
@@ -58,13 +59,14 @@ def judge_quality(args):
     count = args.pictures or 1000
     for scale in scales(args, KINDS["fashion"]):
         rows = quality.measured(args, scale, compared(args, KINDS["fashion"], scale), [JUDGED], count)
-        show(args, f"quality-{scale:g}", quality.table(scale, rows, count))
+        show(args, f"quality-{scale:g}", quality.table(scale, rows, count), rows=rows)
 
 
 def look_inside(args):
     """Features inside the network: on the embedded model, and on Inf-DiT's where INFDIT_ROOT names a checkout."""
     for scale in asked(args, inside.SCALES):
-        show(args, f"features-{scale:g}", inside.quality_table(scale, inside.compared(args, scale)))
+        rows = inside.compared(args, scale)
+        show(args, f"features-{scale:g}", inside.quality_table(scale, rows), rows=rows)
     rows = inside.memory(args, "embedded", inside.ON_EMBEDDED, **inside.BATCH)
     tables = [inside.memory_table("embedded, 4 pictures of 96 px", rows)]
     if root := inside.infdit_root():
@@ -72,24 +74,29 @@ def look_inside(args):
         tables.append(inside.memory_table("Inf-DiT's network, 8 layers of width 256, random weights, 32 -> 128 px", rows))
     else:
         print("skipped: Inf-DiT's network; set INFDIT_ROOT to a checkout of THUDM/Inf-DiT", flush=True)
-    show(args, "memory", *tables)
+    show(args, "memory", *tables, rows=rows)
 
 
 def watch_the_clock(args):
     """What runs, forecasts and half precision cost on this machine."""
-    todo = _shipped(args)
-    rows = [row for size in SIZES for row in clock.side_by_side(embedded.held_out(1.0, 1, size), todo)]
+    todo, watch = _shipped(args), clock_of(args.device)
+    single = [moved(embedded.held_out(1.0, 1, size), args.device) for size in SIZES]
+    rows = [row for workload in single for row in clock.side_by_side(workload, todo, clock=watch)]
     path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.scale == 1)
-    costs = [row for shape in PRICED for row in clock.forecast_cost(path, shape)]
+    priced = PRICED if args.device == "cpu" else ()  # what a visit tells of a device is the time to queue it
+    costs = [row for shape in priced for row in clock.forecast_cost(path, shape)]
     low = list(halves(args, path))
-    write_text(args.out_dir / "clock.json", json.dumps({"runs": rows, "forecasts": costs, "bfloat16": low}, indent=1))
-    show(args, "clock", clock.run_table(rows), clock.forecast_table(costs), clock.floor_table(low))
+    known = {"device": name_of(args.device), "runs": rows, "forecasts": costs, "bfloat16": low}
+    write_text(args.out_dir / "clock.json", json.dumps(known, indent=1))
+    tables = [clock.run_table(rows), *([clock.forecast_table(costs)] if costs else []), clock.floor_table(low)]
+    show(args, "clock", *tables, rows=[known])
 
 
 def halves(args, calibration):
     """What a bfloat16 network changes, on the embedded model at scale 1."""
     count = args.pictures or KINDS["embedded"].pictures
-    single, low = embedded.held_out(1.0, count), embedded.held_out(1.0, count, dtype=torch.bfloat16)
+    dtypes = (torch.float32, torch.bfloat16)
+    single, low = (moved(embedded.held_out(1.0, count, dtype=dtype), args.device) for dtype in dtypes)
     exact, full = references(single, args.out_dir / "embedded-1.safetensors")
     return bfloat16_floor(single, low, calibration, exact, full)
 
@@ -97,7 +104,6 @@ def halves(args, calibration):
 def use_accelerator(args):
     """Ours and solvers on ``--device``, the denoiser as it is, compiled, and as a CUDA graph."""
     kind = KINDS["embedded"]
-    clock_of(args.device)  # says so before anything is loaded where it is not there
     found = accelerator.measured(kind.held_out(1.0, args.pictures or 4), _shipped(args), args.device)
     rows = list(tqdm(found, desc=f"on {args.device}", unit="row", leave=False))
     write_text(args.out_dir / "accelerator.json", json.dumps(rows, indent=1))
@@ -106,7 +112,7 @@ def use_accelerator(args):
 
 def _shipped(args):
     """Ours, and on an accelerator solvers of others, on the embedded model at scale 1, with the calibration that ships."""
-    fits = fit(KINDS["embedded"], 1.0, CLOCKED, args.out_dir / "fits")
+    fits = fit(KINDS["embedded"], 1.0, CLOCKED, args.out_dir / "fits", device=args.device)
     found = [method for method in ours(CLOCKED, fits) if method.label in DUELS]
     if args.device != "cpu":
         steps, _ = available()
@@ -141,7 +147,8 @@ def ablate(args):
     """Free time steps, free told sigmas and shrinking to theory, each alone, on our own nodes."""
     for name in [name for name in ABLATED if name in args.workloads]:
         for scale in asked(args, ABLATED[name]):
-            show(args, f"ablations-{name}-{scale:g}", ablations.table(name, scale, ablations.measured(args, name, scale)))
+            rows = ablations.measured(args, name, scale)
+            show(args, f"ablations-{name}-{scale:g}", ablations.table(name, scale, rows), rows=rows)
 
 
 def rank_options(args):
@@ -150,7 +157,7 @@ def rank_options(args):
     for name, scale, found in ranked(args):
         rows += found
         print(f"{name}, scale {scale:g}\n{option_table(found, most=4)}\n", flush=True)
-    show(args, "options", f"all\n{option_table(rows)}")
+    show(args, "options", f"all\n{option_table(rows)}", rows=rows)
 
 
 DO = {

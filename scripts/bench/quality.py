@@ -7,6 +7,7 @@ its features how far the crowd is from real pictures that neither network was tr
 import torch
 from tqdm import tqdm
 
+from .devices import moved
 from .fashion.classifier import frechet as distance
 from .fashion.classifier import judge, load, moments
 from .fits import fit
@@ -25,10 +26,10 @@ def measured(args, scale, rows, budgets, count=1000):
     kind = KINDS["fashion"]
     seen_by = args.training or kind.fitted_on
     made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
-    store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made)
-    known, _ = methods(budgets, fit(kind, scale, kind.budgets, args.out_dir / "fits", seen_by), kind.wants)
+    store = Store(args.out_dir / f"quality-{scale:g}.jsonl", made, device=args.device)
+    known, _ = methods(budgets, fit(kind, scale, kind.budgets, args.out_dir / "fits", seen_by, args.device), kind.wants)
     todo = [FULL_RUN, *(method for budget in budgets for method in picked(known, rows, budget))]
-    workload, classifier = kind.held_out(scale, count), load()
+    workload, classifier = moved(kind.held_out(scale, count), args.device), load()
     for method in tqdm(todo, desc=f"{count} pictures, scale {scale:g}", unit="method", leave=False):
         if store.find(table=TABLE, label=method.label, budget=method.budget) is None:
             store.add(judged(workload, method, classifier))
@@ -46,10 +47,10 @@ def picked(known, rows, budget):
 
 
 def judged(workload, method, classifier):
-    """Accuracy on the asked class, and the Frechet distance to real pictures."""
+    """Accuracy on the asked class, and the Frechet distance to real pictures; the classifier is on the CPU."""
     parts = [workload.part(slice(n, n + BATCH)) for n in range(0, len(workload.noise), BATCH)]
     results = [sampled(part, method) for part in tqdm(parts, desc=method.label, unit="batch", leave=False)]
-    pictures = torch.cat([part.pictures(result[0]) for part, result in zip(parts, results, strict=True)])
+    pictures = torch.cat([part.pictures(result[0]).cpu() for part, result in zip(parts, results, strict=True)])
     found, features = judge(classifier, pictures)
     return {
         "table": TABLE, "label": method.label, "family": method.family, "budget": method.budget,

@@ -6,17 +6,20 @@ from pathlib import Path
 from pictures import write_text
 from taylorseer_guider.engines.errors import UserError
 
+from .devices import name_of
+
 KEY = ("table", "label", "budget", "setting")
 
 
 class Store:
     """The rows of one workload at one scale. ``made`` is what decides the figures: it must be as it was when rows are added.
 
-    ``about`` says with what the first of them were measured.
+    ``about`` says with what the first of them were measured. Every row that is added has the name of its
+    ``device``; those from before there was a choice have none, and are of a CPU.
     """
 
-    def __init__(self, path, made, about=None):
-        self.path, self.rows = Path(path), []
+    def __init__(self, path, made, about=None, device="cpu"):
+        self.path, self.device, self.rows = Path(path), name_of(device), []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._read(made)
@@ -38,6 +41,7 @@ class Store:
         return next((row for row in self.rows if {name: row.get(name) for name in KEY} == wanted), None)
 
     def add(self, row):
+        row = {**row, "device": self.device}
         self.rows.append(row)
         self._append(row)
 

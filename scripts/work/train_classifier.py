@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from bench.fashion.classifier import Classifier, judge, moments
 from bench.fashion.data import read
 from pictures import replacing
 
-from .trainer import build_trainer, last_checkpoint
+from .trainer import build_trainer, last_checkpoint, on_device
 
 PASSES, RATE, BATCH = 8, 3e-3, 128
 
@@ -45,11 +45,12 @@ def train(args):
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(args.seed, verbose=False)
     args.run_dir = args.run_dir / "classifier"
-    trainer = build_trainer(args, max_epochs=PASSES)
+    trainer = build_trainer(args, max_epochs=PASSES, **on_device(args.device))
     module = Training()
-    data = DataLoader(TensorDataset(*read(args.data_dir, "train")), BATCH, shuffle=True)
+    pictures = TensorDataset(*(tensor.to(args.device) for tensor in read(args.data_dir, "train")))
+    data = DataLoader(pictures, batch_size=None, sampler=BatchSampler(RandomSampler(pictures), BATCH, drop_last=False))
     trainer.fit(module, data, ckpt_path=last_checkpoint(args.run_dir))
-    right = export(module.classifier.eval(), *read(args.data_dir, "t10k"), args.out)
+    right = export(module.classifier.cpu().eval(), *read(args.data_dir, "t10k"), args.out)
     print(f"{'weights':<10} {args.out}\n{'right':<10} {100 * right:.1f} % of the pictures that it was not trained on")
 
 

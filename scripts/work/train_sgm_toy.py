@@ -18,37 +18,48 @@ from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.standalone.config import instantiate_from_config
 
-from .trainer import build_trainer, last_checkpoint
+from .trainer import build_trainer, last_checkpoint, on_device
 
 SCHEDULED = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType]  # how the host's schedule leaves its learning rate
 EMBEDDING = "conditioner.embedders.0.embedding.weight"
 
 
 class Draws(Dataset):
-    """``length`` random pictures. Item i of an epoch depends on (seed, epoch, i) alone, so a resumed run sees the same."""
+    """``length`` batches of random pictures, on the pictures' device.
 
-    def __init__(self, images, classes, length, seed):
-        self.images, self.classes, self.length, self.seed, self.epoch = images, classes, length, seed, 0
+    Batch i of an epoch depends on (seed, epoch, i) alone, so a resumed run sees the same.
+    """
+
+    def __init__(self, images, classes, length, batch_size, seed):
+        self.images, self.classes, self.length, self.batch_size, self.seed, self.epoch = (
+            images,
+            classes,
+            length,
+            batch_size,
+            seed,
+            0,
+        )
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, i):
-        """What sgm's engine takes: a picture (1, 28, 28) under ``jpg``, its class under ``cls``."""
-        n = int(np.random.default_rng((self.seed, self.epoch, i)).integers(len(self.images)))
-        return {"jpg": self.images[n], "cls": self.classes[n]}
+        """What sgm's engine takes: pictures (N, 1, 28, 28) under ``jpg``, their classes (N,) under ``cls``."""
+        rng = np.random.default_rng((self.seed, self.epoch, i))
+        chosen = torch.from_numpy(rng.integers(len(self.images), size=self.batch_size)).to(self.images.device)
+        return {"jpg": self.images[chosen], "cls": self.classes[chosen]}
 
 
 class Epochs(pl.LightningDataModule):
     """Draws of a new epoch each time they are asked for."""
 
-    def __init__(self, draws, batch_size):
+    def __init__(self, draws):
         super().__init__()
-        self.draws, self.batch_size = draws, batch_size
+        self.draws = draws
 
     def train_dataloader(self):
         self.draws.epoch = self.trainer.current_epoch
-        return DataLoader(self.draws, self.batch_size)
+        return DataLoader(self.draws, batch_size=None)
 
 
 class SeededSteps(Callback):
@@ -79,7 +90,7 @@ def export(engine, path):
     """Write the averaged network and the classes' embedding in half precision, atomically, under the names of the engine."""
     with engine.ema_scope():
         state = {name: value for name, value in engine.state_dict().items() if name.startswith("model.") or name == EMBEDDING}
-        weights = {name: value.half().contiguous() for name, value in state.items()}
+        weights = {name: value.half().cpu().contiguous() for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         save_file(weights, partial)
@@ -94,10 +105,10 @@ def train(args):
             engine.load_state_dict(torch.load(args.export, weights_only=True)["state_dict"])
         export(engine, args.out)
         return
-    images, classes = read(args.data_dir, "train")
-    steps = {"max_steps": args.steps, "gradient_clip_val": 1.0, "reload_dataloaders_every_n_epochs": 1}
+    images, classes = (tensor.to(args.device) for tensor in read(args.data_dir, "train"))
+    steps = {"max_steps": args.steps, "gradient_clip_val": 1.0, "reload_dataloaders_every_n_epochs": 1, **on_device(args.device)}
     trainer = build_trainer(args, SeededSteps(args.seed), **steps)  # the weights' average is the engine's own
-    epochs = Epochs(Draws(images, classes, args.epoch * args.batch_size, args.seed), args.batch_size)
+    epochs = Epochs(Draws(images, classes, args.epoch, args.batch_size, args.seed))
     with torch.serialization.safe_globals(SCHEDULED):
         trainer.fit(engine, epochs, ckpt_path=last_checkpoint(args.run_dir))
     export(engine, args.out)

@@ -62,7 +62,7 @@ class OwnNodes(Trained):
         for stop, call, row in self._visits():
             if call:
                 told = stop.sigma * self.tensors["told"][called].exp()
-                walk.hold(list(denoise(walk.at, told.to(noise.dtype))), kept)
+                walk.hold(list(denoise(walk.at, told.to(noise))), kept)
                 called += 1
             regressors = walk.regressors()
             walk.walker.advance(stop, mixed(row[: len(regressors)], regressors))
@@ -127,11 +127,11 @@ def posed(calibration, budget, workload, target, finely, substeps=2):
     probe = Probe(sampler, workload.network, run, 0)
     if finely:
         solved = solve_finely(probe, substeps, calibration.branches)
-        solved = replace(solved, xs=[*solved.xs[:-1], target])
+        solved = replace(solved, xs=[*solved.xs[:-1], target.cpu()])
     else:
         with torch.no_grad():
             first = probe.denoise(probe.x, probe.sigmas[0], calibration.branches)
-        solved = Reference([target] * len(probe.sigmas), first, None, None)
+        solved = Reference([target.cpu()] * len(probe.sigmas), [branch.cpu() for branch in first], None, None)
     return Problem([probe], [solved], "heun", calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK)
 
 

@@ -42,7 +42,7 @@ class BNS(Trained):
 
 def velocity(denoise, x, time):
     """u at x = (1 - t) noise + t data: data less noise, as the denoiser tells them apart."""
-    denoised = denoise(x / time.to(x.dtype), ((1 - time) / time).to(x.dtype))
+    denoised = denoise(x / time.to(x), ((1 - time) / time).to(x))
     return mixed([-1 / (1 - time), 1 / (1 - time)], [x, denoised])
 
 

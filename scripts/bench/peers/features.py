@@ -10,12 +10,12 @@ Left out: the full steps in a row that the paper's code and diffusers begin with
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import perf_counter
 
 import torch
 
 from taylorseer_guider.tiny.model import edm_denoiser, load_network
 
+from ..devices import clock_of
 from ..workloads import Workload
 from .fitted import evenly
 from .hooks import best_hooks
@@ -82,7 +82,8 @@ class Run:
     @torch.no_grad()
     def __call__(self):
         hooked = replace(self.workload, denoiser=self.denoiser, calls=0, branches=0.0, seconds=0.0)
-        sigmas, started = self.workload.sigmas(), perf_counter()
+        sigmas, clock = self.workload.sigmas(), clock_of(self.workload.noise.device)
+        clock.start()
         with self.hooks(self.modules, self.order) as features:
             passes = Passes(features, sigmas, self.plan, self.reading)
 
@@ -90,7 +91,7 @@ class Run:
                 return passes(sigma, lambda: hooked.denoise(x, sigma))
 
             x = standalone(SOLVERS[self.solver])(denoise, hooked.noise, sigmas)
-        self.seconds = perf_counter() - started
+        self.seconds = clock.stop()
         self.full, self.passes, self.peak_bytes = passes.full, passes.count, passes.peak_bytes
         self.workload.calls += self.full
         self.workload.branches += hooked.branches * self.full / self.passes
@@ -103,7 +104,7 @@ def begin(workload, budget, order, solver="Heun", reading="once", hooks=None, pl
 
     They are spread evenly, or at the steps of ``plan``.
     """
-    network = load_network()
+    network = load_network(device=workload.noise.device)
     denoiser = partial(edm_denoiser(), network)
     return on_modules(workload, denoiser, blocks(network), budget, order, solver, reading, hooks, plan)
 

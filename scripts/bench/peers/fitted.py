@@ -21,7 +21,7 @@ WALKS = 6
 class Recording:
     """The full run of a training batch: the Gram matrix of its outputs, its x at the nodes, and its x at the end, in that order.
 
-    ``shifts`` say, node by node, by how much of a displacement of x the output moves along with it.
+    The matrix is on the CPU. ``shifts`` say, node by node, by how much of a displacement of x the output moves along with it.
     """
 
     workload: Workload
@@ -48,7 +48,7 @@ def record(workload):
     points, outputs = zip(*visits.values(), strict=True)
     shifts = [_shift(workload, sigma, x, output, outputs[-1]) for (sigma, (x, output)) in visits.items()]
     flat = torch.stack([row.flatten().double() for row in (*outputs, *points, end)]) / end.numel() ** 0.5
-    return Recording(workload, sigmas, flat @ flat.T, shifts, end)
+    return Recording(workload, sigmas, (flat @ flat.T).cpu(), shifts, end)
 
 
 def _shift(workload, sigma, x, output, last):

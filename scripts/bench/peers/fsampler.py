@@ -149,6 +149,7 @@ def published(root):
     def solve(denoise, noise, sigmas, mode, sampler="euler", learning=True, **settings):
         options = {NAMES.get(name, name): value for name, value in (USUAL | settings).items()}
         options |= {"adaptive_mode": "learning" if learning else "none", "official_comfy": True}
+        sigmas = sigmas.to(noise.device)
         with redirect_stdout(io.StringIO()):
             with _comfy(Path(root)):
                 run = engine.create_fsampler_ksampler(sampler=sampler, skip_mode=mode, **options)

@@ -58,7 +58,7 @@ class GS(Trained):
         """The denoised output for ``time`` from noise as the network sees it when it is ``told`` another time."""
         told = told.clamp(min=LAST)  # sigma would be nothing at 0
         alpha, spread = schedule.at(told)
-        denoised = denoise(x / alpha.to(x.dtype), (spread / alpha).to(x.dtype))
+        denoised = denoise(x / alpha.to(x), (spread / alpha).to(x))
         own_alpha, own_spread = schedule.at(time)
         share = own_spread / spread
         return mixed([(1 - share) / own_alpha, share * alpha / own_alpha], [x, denoised])

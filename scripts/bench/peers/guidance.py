@@ -161,7 +161,7 @@ def fit(training, solve, sigmas, called):
     recorded = Recorded(training)
     solve(recorded, training.noise, sigmas)
     flat = torch.stack([eps.flatten().double() for pair in recorded.pairs for eps in pair])
-    gram, known, rows = flat @ flat.T, [], {}
+    gram, known, rows = (flat @ flat.T).cpu(), [], {}
     for visit in range(len(recorded.pairs)):
         known.append(2 * visit)
         if visit in called:

@@ -56,9 +56,10 @@ def ipndm4(denoise, noise, sigmas):
 
 
 def k_diffusion(solve, **options):
-    """A sampler of k-diffusion: x and sigmas are already in its convention."""
+    """A sampler of k-diffusion: x and sigmas are already in its convention, and it wants both on one device."""
 
     def solved(denoise, noise, sigmas):
+        sigmas = sigmas.to(noise.device)
         return solve(lambda x, sigma: denoise(x, sigma[0]), start(noise, sigmas), sigmas, disable=True, **options)
 
     return solved

@@ -60,5 +60,8 @@ def solve(trained):
 
 
 def mixed(weights, tensors):
-    """``sum_j weights[j] * tensors[j]`` with a gradient for both; ``weights`` are float64, the sum is of ``tensors``' dtype."""
-    return sum(weight.to(tensor.dtype) * tensor for weight, tensor in zip(weights, tensors, strict=True))
+    """``sum_j weights[j] * tensors[j]`` with a gradient for both; the sum is of ``tensors``' dtype and on their device.
+
+    ``weights`` are float64 on the CPU, as all that is trained is.
+    """
+    return sum(weight.to(tensor) * tensor for weight, tensor in zip(weights, tensors, strict=True))
