@@ -15,7 +15,13 @@ def parse(argv):
     add("--out", type=Path, default=Path("calibration.yaml"), help="the file to write")
     add("--measure", type=Path, metavar="FILE", help="fit nothing: measure this calibration on the crops of --check")
     add("--calls", dest="budgets", metavar="CALLS", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets")
-    add("--scale", type=float, help="guidance scale, which the calibration is then for")
+    add("--scale", type=float, help="guidance scale, which the calibration is then for; with --scales, the one to measure at")
+    add(
+        "--scales",
+        type=float,
+        nargs="+",
+        help="walk at each of these; the calibration is then for all from the lowest to the highest",
+    )
     add("--num-steps", type=int, help="steps of the schedule")
     add("--samples", type=whole(1, 10_000), default=12, help="crops to fit on")
     add("--crop", type=whole(1, 8192), nargs="+", default=[48, 48, 96], help="their heights and widths, in turn")
@@ -31,7 +37,10 @@ def parse(argv):
     add_model_options(add)
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     parser.set_defaults(guider="taylorseer")
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    if args.scales and args.scale is None:
+        args.scale = (min(args.scales) + max(args.scales)) / 2
+    return args
 
 
 def run(args):

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from .calibration_file import Budget, Calibration, Fitted
-from .forecast import Weights
+from .forecast import Weights, newton_weights
 from .policy import Keep
 from .report import CALL, FORECAST
 from .settings import History
@@ -17,7 +17,10 @@ ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # hosts hand sigmas over in the d
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Answers the visits of one run as the rows of ``budget`` say. ``history`` says where and how outputs are held."""
+    """Answers the visits of one run as the rows of ``budget``, which is of the run's scale, say.
+
+    ``history`` says where and how outputs are held.
+    """
 
     calibration: Calibration = field(repr=False)
     budget: Budget = field(repr=False)
@@ -55,7 +58,8 @@ class Calibrated:
 def policy_for(calibration, settings, fitted, dtype):
     """The policy for a run that is ``fitted`` (a Fitted) and whose sigmas have ``dtype``. ValueError where the two do not fit."""
     require_same(calibration.fitted, fitted, dtype)
-    return Calibrated(calibration, calibration.budget(settings.calls), settings.history)
+    shares = newton_weights(calibration.fitted.scales, fitted.scales[0])
+    return Calibrated(calibration, calibration.budget(settings.calls).mixed(shares), settings.history)
 
 
 def require_same(fitted, run, dtype):
@@ -63,10 +67,15 @@ def require_same(fitted, run, dtype):
 
     ``dtype`` is that of the run's sigmas: a schedule that a host rounds to bfloat16 is still the same schedule.
     """
-    for name in ("sampler", "guider", "scale"):
+    for name in ("sampler", "guider"):
         ours, theirs = getattr(fitted, name), getattr(run, name)
         if ours != theirs:
             raise ValueError(f"the calibration does not fit this run: {name} is {theirs} here, it was fitted for {ours}")
+    if not fitted.holds(run.scales[0]):
+        raise ValueError(
+            f"the calibration does not fit this run: scale is {run.range} here, it was fitted for {fitted.range}; give a scale "
+            "that it was fitted for, or calibrate with `scales` on both sides of this one"
+        )
     eps = 4 * torch.finfo(dtype).eps
     same = len(run.sigmas) == len(fitted.sigmas)
     if not same or not all(near(a, b, eps) for a, b in zip(run.sigmas, fitted.sigmas, strict=True)):
@@ -99,4 +108,4 @@ def describe(sampler, stepping, guider, sigmas):
             f"{name} cannot be calibrated: it is not known to step as Euler's or Heun's method does; use EulerEDMSampler, "
             "HeunEDMSampler, ConcatSRHeunEDMSampler, or a subclass that does not step by itself"
         )
-    return Fitted(stepping.name, guider.wrapped.__name__, float(guider.scale), tuple(sigmas))
+    return Fitted(stepping.name, guider.wrapped.__name__, (float(guider.scale),), tuple(sigmas))

@@ -7,7 +7,7 @@ strings and lists and checks each of them; nothing in a file is executed.
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import yaml
 from .checks import Reader, brief
 from .hosts import SAMPLERS
 
-FORMAT = "taylorseer_guider calibration 1"
+FORMATS = ONE_SCALE, RANGE = "taylorseer_guider calibration 1", "taylorseer_guider calibration 2"
+MOST_SCALES = 3  # that weights are told for: the polynomial through them is of degree 2
 LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
 DEEPEST = 4  # brackets in brackets; a file has two levels of them
@@ -36,7 +37,8 @@ class Row:
     """One visit: whether the denoiser is called there, and the weights of its answer.
 
     ``weights`` are those of x, then of the branches of each held output, newest output first; where the denoiser is called, its
-    output is the newest. ``low`` are the weights of the same tensors after a 4x4 mean (empty: none are used).
+    output is the newest. ``low`` are the weights of the same tensors after a 4x4 mean (empty: none are used). In a calibration
+    for a range of scales each is told for all of its ``Fitted.scales``, one scale after another.
     """
 
     step: int
@@ -45,6 +47,18 @@ class Row:
     weights: tuple[float, ...]
     low: tuple[float, ...] = ()
     residual: float = 0.0  # root mean square of what the fitted samples miss the reference by, in units of x
+
+    def mixed(self, shares):
+        """The row of one scale, of which each of the scales that this one is told for has its part of ``shares`` (floats)."""
+        if len(shares) == 1:
+            return self
+        return replace(self, weights=_mixed(self.weights, shares), low=_mixed(self.low, shares))
+
+
+def _mixed(weights, shares):
+    count = len(weights) // len(shares)
+    told = [weights[n * count : (n + 1) * count] for n in range(len(shares))]
+    return tuple(sum(share * weight for share, weight in zip(shares, each, strict=True)) for each in zip(*told, strict=True))
 
 
 @dataclass(frozen=True)
@@ -59,15 +73,32 @@ class Budget:
     def calls(self) -> int:
         return sum(row.call for row in self.rows)
 
+    def mixed(self, shares):
+        """The budget of one scale, as ``Row.mixed`` makes its rows."""
+        return replace(self, rows=tuple(row.mixed(shares) for row in self.rows))
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a run must share with the runs that the calibration was fitted on."""
+    """What a run must share with the runs that the calibration was fitted on.
+
+    ``scales`` is the guidance scale, or, of a calibration for a range, those that its weights are told for, the range's ends
+    among them: rising, and one more than the degree of the polynomial in the scale that goes through their weights.
+    """
 
     sampler: str
     guider: str  # class of the wrapped guider
-    scale: float
+    scales: tuple[float, ...]
     sigmas: tuple[float, ...]
+
+    def holds(self, scale):
+        """Whether weights are known at ``scale``."""
+        return self.scales[0] <= scale <= self.scales[-1]
+
+    @property
+    def range(self):
+        """The scales in words."""
+        return " to ".join(dict.fromkeys(map(str, (self.scales[0], self.scales[-1]))))
 
 
 @dataclass(frozen=True)
@@ -101,7 +132,10 @@ class Calibration:
 
     def to_yaml(self) -> str:
         """The text of the file: a row a line."""
-        head = {"format": FORMAT, **_plain(asdict(self.fitted)), "branches": self.branches, "history": self.history}
+        fitted, alone = _plain(asdict(self.fitted)), len(self.fitted.scales) == 1
+        scale = {"scale": self.fitted.scales[0]} if alone else {"scales": fitted["scales"]}
+        head = {"format": ONE_SCALE if alone else RANGE, "sampler": fitted["sampler"], "guider": fitted["guider"], **scale}
+        head |= {"sigmas": fitted["sigmas"], "branches": self.branches, "history": self.history}
         head["calls"] = sorted(self.budgets)  # so that a file that was cut off between two budgets is not taken for a whole one
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
@@ -123,9 +157,10 @@ class Calibration:
     def from_dict(cls, data: object) -> "Calibration":
         """From what ``yaml.safe_load`` gives. Raises ValueError that names the entry."""
         top = Reader(data, "the file")
-        if (version := top.get("format")) != FORMAT:
-            raise ValueError(f"format is {brief(version)}, this version reads {FORMAT!r}")
-        fitted = Fitted(top.text("sampler"), top.text("guider"), top.number("scale"), top.schedule("sigmas"))
+        if (version := top.get("format")) not in FORMATS:
+            raise ValueError(f"format is {brief(version)}, this version reads {' and '.join(map(repr, FORMATS))}")
+        scales = (top.number("scale"),) if version == ONE_SCALE else top.rising("scales", MOST_SCALES)
+        fitted = Fitted(top.text("sampler"), top.text("guider"), scales, top.schedule("sigmas"))
         branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
         shape = fitted, branches, history
         budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
@@ -140,7 +175,7 @@ def _budget(reader, calls, fitted, branches, history):
     held = 0
     for n, row in enumerate(rows):
         held += row.call
-        expected = 1 + branches * min(held, history)
+        expected = (1 + branches * min(held, history)) * len(fitted.scales)
         if held == 0 or len(row.weights) != expected or len(row.low) not in (0, expected):
             raise ValueError(f"row {n} of budget {calls} has {len(row.weights)} weights, {expected} belong there")
         if bool(row.low) != bool(rows[0].low):

@@ -69,6 +69,12 @@ class Reader:
         falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
         return sigmas if len(sigmas) > 1 and falling and sigmas[-1] >= 0 else self._fail(key, "a list of falling sigmas")
 
+    def rising(self, key, most):
+        """Rising numbers, from 2 to ``most`` of them."""
+        values = self.numbers(key)
+        rises = all(a < b for a, b in zip(values, values[1:], strict=False))
+        return values if 2 <= len(values) <= most and rises else self._fail(key, f"a list of 2 to {most} rising numbers")
+
     def _list(self, key):
         value = self.get(key)
         return value if isinstance(value, list) else self._fail(key, "a list")

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 
@@ -38,8 +39,8 @@ class TaylorSeerGuider(shim.Skipping):
     step_threshold   also call where sigma is further than this from the newest call
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
                      wins over interval, plan.warmup and plan.tail
-    calibration      file of plans and weights solved for this model (``calibrate``); of the other options only use_cache,
-                     calls, guider_config, history and the scale that it was solved for then count
+    calibration      file of plans and weights solved for this model (``calibrate``), at one scale or for a range; of the other
+                     options only use_cache, calls, guider_config, history and the scale then count
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     plan             nodes       step indices to call at; wins over interval, warmup and tail
@@ -75,7 +76,10 @@ class TaylorSeerGuider(shim.Skipping):
         }  # fmt: skip
         finite_number("scale", scale, SCALE_REMEDY)
         settings, inner = _parted({**named, **inner})
-        wrapped = _class_to_wrap(scale, guider_config, settings, inner)
+        calibration = Calibration.load(settings.calibration) if settings.calibration else None
+        if calibration:
+            calibration.budget(settings.calls)
+        wrapped = _class_to_wrap(scale, guider_config, settings, inner, calibration)
         if wrapped is not self.wrapped:
             self.__class__ = _made_for(type(self) if self.wrapped is None else type(self).__bases__[0], wrapped)
         self.settings, self._by_scale = settings, None if guider_config is not None else inner
@@ -83,10 +87,7 @@ class TaylorSeerGuider(shim.Skipping):
         self.__dict__.update(_own_attributes(built))
         if not hasattr(built, "scale"):
             self.__dict__["scale"] = scale
-        self._calibration = self.settings.calibration and Calibration.load(self.settings.calibration)
-        if self._calibration:
-            self._calibration.budget(self.settings.calls)
-        self._report = None
+        self._calibration, self._report = calibration, None
         shim.install()
 
     __eq__, __hash__ = object.__eq__, object.__hash__  # it is itself, even where a dataclass is wrapped
@@ -130,12 +131,30 @@ class TaylorSeerGuider(shim.Skipping):
     def scale(self, scale):
         if self._by_scale is not None:
             finite_number("scale", scale, SCALE_REMEDY)
-            needed = _class_to_wrap(scale, None, self.settings, self._by_scale, self.wrapped)
+            needed = _class_to_wrap(scale, None, self.settings, self._by_scale, self._calibration, self.wrapped)
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"
                 raise ValueError(f"scale={scale!r}: {classes}; build another guider with it")
+        self._take(scale)
+
+    def _take(self, scale):
+        """Have the wrapped guider combine with ``scale``, whatever class of guider it would be built as."""
+        if self._by_scale is not None:
             self.__dict__.update(_own_attributes(_build(self.wrapped, scale, self._by_scale)))
         self.__dict__["scale"] = scale
+
+    @contextmanager
+    def at_scale(self, scale):
+        """For a while, the guider with another ``scale``: the laboratory's, which calibrates for several."""
+        before = self.scale
+        if before is scale:
+            yield
+            return
+        self._take(scale)
+        try:
+            yield
+        finally:
+            self._take(before)
 
     @property
     def report(self) -> Report | None:
@@ -211,12 +230,16 @@ def _remade(cls, wrapped):
     return object.__new__(_made_for(cls, wrapped))
 
 
-def _class_to_wrap(scale, guider_config, settings, inner, built=None):
-    """The class of guider to wrap; ``built`` is what the guider is already, whose host is the one."""
+def _class_to_wrap(scale, guider_config, settings, inner, calibration=None, built=None):
+    """The class of guider to wrap; ``built`` is what the guider is already, whose host is the one.
+
+    At scale 1 one branch is enough, but not for a ``calibration`` whose weights are for two there.
+    """
     if guider_config is None:
         host = _host_of(built) or only_host()
-        alone = scale == 0 or (scale == 1 and not inner and not settings.computes_all and _doubling_is_the_guiders(host))
-        return host.guider_class("IdentityGuider" if alone else "VanillaCFG")
+        both = calibration is not None and calibration.branches == 2 and calibration.fitted.holds(1)
+        one = scale == 1 and not (inner or both or settings.computes_all) and _doubling_is_the_guiders(host)
+        return host.guider_class("IdentityGuider" if scale == 0 or one else "VanillaCFG")
     if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
         raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
     if not isinstance(guider_config.get("params") or {}, Mapping):

@@ -8,6 +8,7 @@ from .calibration_file import Calibration
 
 def calibrate(
     sampler: object, denoiser: Callable, runs: Iterable[dict], calls: int | Sequence[int] = 8, *,
+    scales: Sequence[float] | None = None, degree: int = 1,
     history: int = 4, low: bool = False, substeps: int = 4, walks: int = 60, refine: int = 0, peak: float = 2.0, seed: int = 0,
     folder: str | os.PathLike | None = None, progress: bool = True,
 ) -> Calibration:  # fmt: skip
@@ -17,6 +18,9 @@ def calibrate(
     each started once with the random numbers of its own seed (``seed`` plus its index); their tensors are not changed.
 
     calls      denoiser calls a run may make; a list shares the reference runs between several budgets
+    scales     guidance scales at which each run is walked: the weights are then polynomials in the scale, solved for all of them
+               together, and serve every scale from the lowest to the highest; None: the guider's own alone
+    degree     of that polynomial, 1 or 2
     history    newest outputs that an answer may weigh, which is what later runs hold
     low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
     substeps   Heun steps of the reference in each of the host's steps
@@ -28,12 +32,13 @@ def calibrate(
 
     Costs about ``2 * substeps + 1`` denoiser calls for each step of each of ``runs``; then, for each budget and each of them,
     ``walks / 4 * (calls - 1)`` for the walks, ``4 * (calls - 1)`` for the best plans and ``refine * (calls - 1)``, forward and
-    back, for the gradients. Raises ValueError for a sampler, guider or schedule that cannot be
-    calibrated, with the reason, and where ``refine`` is asked of a denoiser that lets no gradient through.
+    back, for the gradients; with ``scales``, all of it for each of them. Raises ValueError for a sampler, guider or schedule that
+    cannot be calibrated, with the reason, for ``scales`` where outputs are not of two branches, and where ``refine`` is asked of
+    a denoiser that lets no gradient through.
     """
     from .calibration.fit import calibrated
 
     return calibrated(
-        sampler, denoiser, runs, calls, history=history, low=low, substeps=substeps, walks=walks, refine=refine, peak=peak,
-        seed=seed, folder=folder, progress=progress,
+        sampler, denoiser, runs, calls, scales=scales, degree=degree, history=history, low=low, substeps=substeps, walks=walks,
+        refine=refine, peak=peak, seed=seed, folder=folder, progress=progress,
     )  # fmt: skip

@@ -16,7 +16,7 @@ def example():
         Row(1, 1.0, False, (0.1, -2.0, 3.0)),
         Row(2, 0.1, True, (0.1, 0.2, 0.3, 0.4, 0.5)),
     )
-    fitted = Fitted("EulerEDMSampler", "VanillaCFG", 2.5, SIGMAS)
+    fitted = Fitted("EulerEDMSampler", "VanillaCFG", (2.5,), SIGMAS)
     return Calibration(fitted, 2, 4, {2: Budget((0, 2), 40.0, rows)}, {"samples": 3, "shapes": [[3, 8, 8]]})
 
 
@@ -51,7 +51,7 @@ ROW = ("budgets", 2, "rows", 0)
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("format",), "taylorseer_guider calibration 2", "this version reads"),
+        (("format",), "taylorseer_guider calibration 3", "this version reads"),
         (("format",), None, "no entry 'format'"),
         (("scale",), "much", "finite number"),
         (("scale",), float("inf"), "finite number"),
@@ -81,6 +81,21 @@ def test_a_malformed_file_gets_one_clear_line(tmp_path, path, value, told):
     with pytest.raises(ValueError, match=told) as raised:
         Calibration.load(tmp_path / "c.yaml")
     assert "c.yaml" in str(raised.value) and len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("scales", [[2.5], [2.5, 1.5], [1.0, 2.0, 3.0, 4.0], 2.5, [1.0, "much"]])
+def test_a_range_of_scales_rises_and_has_two_or_three_that_weights_are_told_for(tmp_path, scales):
+    data = edited(("format",), "taylorseer_guider calibration 2") | {"scales": scales}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ValueError, match="'scales' should be a list"):
+        Calibration.load(tmp_path / "c.yaml")
+
+
+def test_a_range_has_weights_for_each_of_its_scales(tmp_path):
+    data = edited(("format",), "taylorseer_guider calibration 2") | {"scales": [1.5, 2.5]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ValueError, match="row 0 of budget 2 has 3 weights, 6 belong there"):
+        Calibration.load(tmp_path / "c.yaml")
 
 
 @pytest.mark.slow

@@ -114,13 +114,14 @@ def fit(kind, scale, budgets, folder, count=None, device="cpu"):
     folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}"  # what was fitted on fewer pictures is another fit
     folder.mkdir(parents=True, exist_ok=True)
     fits = Fits(folder, kind, moved(kind.training(scale, count), device))
-    found = {Calibration.load(path).fitted.scale: path for path in kind.calibrations}
+    found = {path: Calibration.load(path) for path in kind.calibrations}
     if not found:
-        found = {scale: folder / "calibration.yaml"}
-        fits.kept("calibration", lambda: calibrated(fits.batch, [b for b in budgets if b < NODES], found[scale]))
-    near = Calibration.load(found[min(found, key=lambda other: abs(other - scale))])
+        path = folder / "calibration.yaml"
+        fits.kept("calibration", lambda: calibrated(fits.batch, [b for b in budgets if b < NODES], path))
+        found = {path: Calibration.load(path)}
+    near = min(found.values(), key=lambda other: min(abs(known - scale) for known in other.fitted.scales))
     fits.plans = {budget: solved.nodes for budget, solved in near.budgets.items()}
-    fits.calibration = found.get(scale)
+    fits.calibration = next((path for path, known in found.items() if known.fitted.holds(scale)), None)
     return fits
 
 

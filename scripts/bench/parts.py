@@ -82,7 +82,7 @@ def watch_the_clock(args):
     todo, watch = _shipped(args), clock_of(args.device)
     single = [moved(embedded.held_out(1.0, 1, size), args.device) for size in SIZES]
     rows = [row for workload in single for row in clock.side_by_side(workload, todo, clock=watch)]
-    path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.scale == 1)
+    path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.holds(1))
     priced = PRICED if args.device == "cpu" else ()  # what a visit tells of a device is the time to queue it
     costs = [row for shape in priced for row in clock.forecast_cost(path, shape)]
     low = list(halves(args, path))

@@ -95,7 +95,8 @@ def calibrate_all(args):
     with explained("sampler_config", "its run failed"):
         rows = list(measured(job, engine, path, args.budgets, smalls, 1000 + args.seed))
     fitted = "" if args.measure else f"fitted on {args.samples} crops; "
-    print(f"{path}: {fitted}mean PSNR in dB on {args.check} {'held-out crops' if args.measure else 'others'}")
+    at = f", scale {job.config.sampler_config.params.guider_config.params.get('scale'):g}" if args.scales else ""
+    print(f"{path}: {fitted}mean PSNR in dB on {args.check} {'held-out crops' if args.measure else 'others'}{at}")
     print(table(rows, Calibration.load(path)))
 
 
@@ -103,6 +104,6 @@ def fit(job, engine, args, smalls):
     """The Calibration for runs from ``smalls``."""
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
     return calibrate(
-        job.sampler(), engine.denoiser, runs, calls=args.budgets, history=args.history, low=args.low, substeps=args.substeps,
-        walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
+        job.sampler(), engine.denoiser, runs, calls=args.budgets, scales=args.scales, history=args.history, low=args.low,
+        substeps=args.substeps, walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
     )  # fmt: skip

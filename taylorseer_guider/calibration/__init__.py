@@ -3,6 +3,7 @@
 host       the host's denoise at any x and sigma
 ode        Euler's and Heun's methods as data, and the fine solution that is aimed at
 squares    ridge least squares
+scales     weights that follow the guidance scale
 walk       one walk over the host's schedule, solving the weights of each visit on the way
 plans      which nodes deserve a call
 refine     all weights of a run moved along the gradient of its end

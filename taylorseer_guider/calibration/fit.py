@@ -15,25 +15,29 @@ from .journal import Journal, Progress
 from .ode import calls_of_reference, solve_finely
 from .plans import Replay, grown, initial_plan, neighbours, promising
 from .refine import Refinement
+from .scales import opened, scales_to_walk
 from .walk import Problem, fit
 
 FINALISTS = 4  # plans of each budget that are walked with every run
 
 
-def calibrated(sampler, denoiser, runs, calls, *, history, low, substeps, walks, refine, peak, seed, folder, progress):
+def calibrated(
+    sampler, denoiser, runs, calls, *, scales, degree, history, low, substeps, walks, refine, peak, seed, folder, progress
+):  # fmt: skip
     """See ``taylorseer_guider.calibrate``."""
     runs = list(runs)
     budgets = _checked(sampler, runs, calls, history, substeps, walks, refine)
-    fitted = describe(sampler, stepping(sampler), sampler.guider, ())
+    scales, told = scales_to_walk(sampler.guider.scale, scales, degree)
+    fitted = replace(describe(sampler, stepping(sampler), sampler.guider, ()), scales=told)
     with Progress(progress) as bar:
         denoiser = bar.counting(denoiser)
-        probes = [Probe(sampler, denoiser, run, seed + n) for n, run in enumerate(runs)]
+        probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
         fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
-        output, branches = probes[0].opening()
-        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak)
-        options = {"history": history, "low": low, "peak": peak, "runs": _few(runs)}
+        output, branches = opened(probes, scales)
+        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, told)
+        options = {"history": history, "low": low, "peak": peak, "runs": problem.few}
         journal = Journal(folder, _job(fitted, problem, substeps, output), options)
-        later = [_most_calls(count, len(runs), walks, refine) for count in budgets]
+        later = [_most_calls(count, problem, walks, refine) for count in budgets]
         problem = replace(problem, references=_references(problem, substeps, journal, bar, sum(later)))
         fits = {}
         for n, count in enumerate(budgets):
@@ -43,20 +47,20 @@ def calibrated(sampler, denoiser, runs, calls, *, history, low, substeps, walks,
             if refine:
                 fits[count] = Refinement(problem, fits[count], journal).run(refine, bar)
         found = {count: found.budget for count, found in fits.items()}
-        calibration = Calibration(fitted, branches, history, found, _about(problem, substeps, refine, seed))
+        calibration = Calibration(fitted, branches, history, found, _about(problem, scales, substeps, refine, seed))
         bar.expect(sum(budgets))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
-            _require_landing(sampler, denoiser, runs[0], seed, calibration, count, fits[count].ends[0])
+            _require_landing(problem, denoiser, runs[0], seed, calibration, count, fits[count].ends[0])
     return calibration
 
 
-def _most_calls(count, runs, walks, refine):
+def _most_calls(count, problem, walks, refine):
     """Denoiser calls that a budget of ``count`` calls takes at most, but for those that are made again on the way back.
 
     Walks have their first output from the reference; the check in the sampler itself has not.
     """
-    walked = walks * _few(range(runs)) + (FINALISTS + refine + bool(refine)) * runs
+    walked = walks * problem.few + (FINALISTS + refine + bool(refine)) * len(problem.probes)
     return (count - 1) * walked + count
 
 
@@ -104,11 +108,14 @@ def _references(problem, substeps, journal, bar, later):
 
 
 def _replay(problem):
-    """What plans are compared on without a call: the mean trace, and how much of an error of x each node's output follows."""
-    along, square = sum(reference.shifts for reference in problem.references).T
+    """What plans are compared on without a call: of each scale the mean trace, and how outputs follow an error of x."""
+    at = {}
+    for probe, reference in zip(problem.probes, problem.references, strict=True):
+        at.setdefault(probe.scale, []).append(reference)
+    traces = [torch.cat([reference.trace for reference in references]).mean(0) for references in at.values()]
+    along, square = torch.stack([sum(reference.shifts for reference in references) for references in at.values()]).unbind(-1)
     shifts = (along / square.clamp(min=1e-30)).clamp(0, 1.5)
-    trace = torch.cat([reference.trace for reference in problem.references]).mean(0)
-    return Replay(trace, shifts.tolist(), problem.branches, problem.history)
+    return Replay(torch.stack(traces), shifts, problem.branches, problem.history)
 
 
 def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
@@ -118,7 +125,7 @@ def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
     """
     count = len(problem.sigmas) - 1
     bar.say(f"{calls} calls: search on recordings")
-    replay, few, tried = _replay(problem), problem.first(_few(problem.probes)), journal.plans(calls)
+    replay, few, tried = _replay(problem), problem.first(problem.few), journal.plans(calls)
 
     def walked(nodes):
         if nodes not in tried:
@@ -137,15 +144,15 @@ def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
     return max((fit(problem, nodes) for nodes in finalists), key=lambda found: found.budget.db)
 
 
-def _few(probes):
-    """How many of the runs plans are compared on."""
-    return -(-len(probes) // 4)
+def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended):
+    """Raise ValueError where the host's own sampler, using the calibration, does not end where its fit did, at ``fit_ended``.
 
-
-def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended):
-    """Raise ValueError where the host's own sampler, using the calibration, does not end where its fit did, at ``fit_ended``."""
-    policy = Calibrated(calibration, calibration.budgets[calls], sampler.guider.settings.history)
-    with loops.following(lambda *_: policy), seeded(seed), torch.no_grad():
+    ``run`` is that of the problem's first probe.
+    """
+    sampler, scale = problem.probes[0].sampler, problem.probes[0].scale
+    budget = calibration.budgets[calls].mixed(problem.shares(0))
+    policy = Calibrated(calibration, budget, sampler.guider.settings.history)
+    with sampler.guider.at_scale(scale), loops.following(lambda *_: policy), seeded(seed), torch.no_grad():
         ended = sampler(denoiser, **copied(run))
     rounding = 2000 * torch.finfo(ended.dtype).eps
     ended, fit_ended = ended.cpu(), fit_ended.double()
@@ -160,14 +167,16 @@ def _require_landing(sampler, denoiser, run, seed, calibration, calls, fit_ended
 def _job(fitted, problem, substeps, output):
     """What recordings depend on, as plain values: starting points stand for the runs, the first ``output`` for the model."""
     starts = [float(probe.x.double().sum()) for probe in problem.probes]
-    known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "model": f"{float(output.double().sum()):.5g}"}
+    scales, model = [float(probe.scale) for probe in problem.probes], f"{float(output.double().sum()):.5g}"
+    known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "runs at": scales, "model": model}
     return {**vars(fitted), **known}
 
 
-def _about(problem, substeps, refine, seed):
+def _about(problem, scales, substeps, refine, seed):
     shapes = sorted({tuple(probe.x.shape[1:]) for probe in problem.probes})
     return {
-        "samples": sum(len(probe.x) for probe in problem.probes), "shapes": [list(shape) for shape in shapes],
+        "samples": sum(len(probe.x) for probe in problem.probes) // len(scales), "scales": [float(scale) for scale in scales],
+        "shapes": [list(shape) for shape in shapes],
         "dtype": str(problem.probes[0].x.dtype).removeprefix("torch."), "reference_substeps": substeps, "refined": refine,
         "psnr_peak": problem.peak, "seed": seed, "torch": str(torch.__version__),
     }  # fmt: skip

@@ -21,12 +21,12 @@ class Probe:
     """One run of ``sampler``, stopped at its start.
 
     ``x`` (B, ...) is what the sampler hands over at the first visit, ``sigmas`` (floats) its schedule, of ``dtype``. ``run``
-    holds keyword arguments of the sampler's call; its tensors are copied, since samplers write into them. ValueError for a
-    sampler that begins no run, or asks for no output.
+    holds keyword arguments of the sampler's call; its tensors are copied, since samplers write into them. Its outputs are those
+    at the guidance ``scale``; None is the guider's own. ValueError for a sampler that begins no run, or asks for no output.
     """
 
-    def __init__(self, sampler, denoiser, run, seed):
-        self.sampler = sampler
+    def __init__(self, sampler, denoiser, run, seed, scale=None):
+        self.sampler, self.scale = sampler, sampler.guider.scale if scale is None else scale
         self.sigmas = self.dtype = self._raw = None
 
         def recorded(*args, **kwargs):
@@ -56,7 +56,10 @@ class Probe:
         """(the guided output, the raw one)."""
         self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
         guider = self.sampler.guider
-        with loops.following(self._policy), loops.calling(self.sampler), torch.set_grad_enabled(x.requires_grad):
+        with (
+            guider.at_scale(self.scale), loops.following(self._policy), loops.calling(self.sampler),
+            torch.set_grad_enabled(x.requires_grad),
+        ):  # fmt: skip
             loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
             guided = self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
         raw, self._raw = self._raw, None
@@ -72,21 +75,22 @@ class Probe:
 
         2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape.
         """
-        (guided, raw), scale = self._ask(self.x, self.sigmas[0]), self.sampler.guider.scale
+        (guided, raw), scale = self._ask(self.x, self.sigmas[0]), self.scale
         if guided.shape != self.x.shape:
             shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
         if raw is None or raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
             return guided, 1
         rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(scale)) * float(raw.abs().max())
-        return guided, 2 if torch.allclose(self.guided(raw.float().chunk(2)), guided.float(), rtol=0, atol=rounding) else 1
+        ours = self.guided(raw.chunk(2))
+        return guided, 2 if torch.allclose(ours, guided.to(ours.dtype), rtol=0, atol=rounding) else 1
 
     def guided(self, branches):
         """The guided output of the ``branches`` that ``denoise`` gave, in float32 or wider where there are two."""
         if len(branches) == 1:
             return branches[0]
         uncond, cond = (branch.to(torch.promote_types(branch.dtype, torch.float32)) for branch in branches)
-        return uncond + self.sampler.guider.scale * (cond - uncond)
+        return uncond + self.scale * (cond - uncond)
 
 
 def _first_visit(sampler, denoiser, run, seed, policy):

@@ -14,44 +14,53 @@ import torch
 from .squares import ridge
 
 RIDGE = 1e-8
+TOGETHER = 512  # plans that are replayed at once
 STEPS = 1500  # plans that annealing looks at, for each start
 HOT, COLD = 0.3, 0.01  # temperatures, in units of ln(error)
 
 
 class Replay:
-    """Predicts the error of a plan from the ``trace`` (m, m) of the reference runs over ``count`` steps.
+    """Predicts the errors of plans from the ``traces`` (S, m, m) of the reference runs at each of S scales.
 
-    ``shifts`` (floats) say, node by node, by how much of an error of x the output there moves with it. Without them every late
+    ``shifts`` (S, nodes) say, node by node, by how much of an error of x the output there moves with it. Without them every late
     call would see the reference's own image, and an early mistake would cost nothing.
     """
 
-    def __init__(self, trace, shifts, branches, history):
-        self.trace, self.shifts, self.branches, self.history = trace, shifts, branches, history
-        self.count = len(shifts)
+    def __init__(self, traces, shifts, branches, history):
+        self.traces, self.shifts, self.branches, self.history = traces, shifts, branches, history
+        self.count = shifts.shape[1]
         self.known = {}
 
     def error(self, nodes):
-        """Mean square distance to the reference at the end, for calls at ``nodes`` (sorted step indices from 0)."""
-        if nodes not in self.known:
-            self.known[nodes] = self._walk(nodes)
-        return self.known[nodes]
+        """The error of one plan, as ``errors``."""
+        return self.errors([nodes])[0]
 
-    def _walk(self, nodes):
-        x, held = self._unit(0), []
-        for node, following in zip(nodes, (*nodes[1:], self.count), strict=True):
-            first = self.count + 1 + node * self.branches
-            shift = self.shifts[node] * (x - self._unit(node))
-            newest = [self._unit(first + branch) + shift for branch in range(self.branches)]
+    def errors(self, plans):
+        """Mean square distances to the reference at the end, for calls at each of ``plans`` (sorted step indices from 0).
+
+        All have one length, and are replayed at once; of several scales it is the geometric mean.
+        """
+        fresh = [plan for plan in dict.fromkeys(plans) if plan not in self.known]
+        for start in range(0, len(fresh), TOGETHER):
+            some = fresh[start : start + TOGETHER]
+            self.known.update(zip(some, self._walk(torch.tensor(some)).tolist(), strict=True))
+        return [self.known[plan] for plan in plans]
+
+    def _walk(self, plans):
+        """(P, calls) -> (P,)."""
+        units = torch.eye(self.traces.shape[-1], dtype=self.traces.dtype)
+        expand = lambda index: units[index][:, None].expand(-1, len(self.traces), -1)  # noqa: E731
+        x, held = expand(torch.zeros(len(plans), dtype=torch.long)), []
+        ends = torch.cat([plans[:, 1:], torch.full_like(plans[:, :1], self.count)], 1)
+        for nodes, following in zip(plans.T, ends.T, strict=True):
+            first = self.count + 1 + nodes * self.branches
+            shift = self.shifts.T[nodes][..., None] * (x - expand(nodes))
+            newest = [expand(first + branch) + shift for branch in range(self.branches)]
             held = [*newest, *held][: self.history * self.branches]
-            regressors = torch.stack([x, *held, self._unit(following)])
-            x = ridge(regressors @ self.trace @ regressors.T, RIDGE) @ regressors[:-1]
-        miss = x - self._unit(self.count)
-        return max(float(miss @ self.trace @ miss), 1e-30)
-
-    def _unit(self, index):
-        unit = torch.zeros(len(self.trace), dtype=self.trace.dtype)
-        unit[index] = 1
-        return unit
+            regressors = torch.stack([x, *held, expand(following)], -2)  # (P, S, n, m)
+            x = (ridge(regressors @ self.traces @ regressors.mT, RIDGE)[..., None, :] @ regressors[..., :-1, :])[..., 0, :]
+        miss = x - units[self.count]
+        return torch.einsum("psi,sij,psj->ps", miss, self.traces, miss).clamp(min=1e-30).log().mean(1).exp()
 
 
 def initial_plan(sigmas, calls):

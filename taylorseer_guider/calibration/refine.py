@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..forecast import block_means, filled
 from .ode import calls_at, stops
+from .scales import mixing
 from .squares import residual
 from .walk import Walk, fit, mean_squares
 
@@ -88,8 +89,13 @@ class Refinement:
             if call:
                 branches = self._call(run, walk.at, stop.sigma) if walk.outputs else self.problem.first_output(run)
                 walk.hold(branches, self.problem)
-            walk.walker.advance(stop, _answer(row, walk))
+            walk.walker.advance(stop, _answer(self._at_scale_of(run, row), walk))
         return walk.walker.x
+
+    def _at_scale_of(self, run, row):
+        """The weights of ``row`` at the scale of ``run``."""
+        shares, parts = self.problem.shares(run), self.problem.parts
+        return row if len(shares) == 1 else mixing(shares, len(row) // len(shares) // parts, parts) @ row
 
     def _call(self, run, x, sigma):
         """The branches of the output, with the gradient that leads back to ``x``."""

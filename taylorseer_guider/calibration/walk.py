@@ -1,14 +1,17 @@
 """One walk over the host's schedule for all runs at once, solving the weights of each visit on the way."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ..calibration_file import Budget, Row
-from ..forecast import Weights, block_means, filled, weigh
+from ..forecast import Weights, block_means, filled, newton_weights, weigh
 from .ode import Walker, calls_at, stops
+from .scales import widened
 from .squares import gram, solve
+
+DIGITS = 8  # of a weight: float32 tells no more apart
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Problem:
     history: int  # outputs that a row may weigh
     low: bool  # whether 4x4 means of everything are weighed too
     peak: float  # of the PSNR
+    scales: tuple = ()  # that weights are told for; the runs' own where there is but one
 
     @property
     def sigmas(self):
@@ -29,11 +33,26 @@ class Problem:
 
     def first(self, count):
         """The same for the first ``count`` runs."""
-        return Problem(self.probes[:count], self.references[:count], *(getattr(self, name) for name in _REST))
+        return replace(self, probes=self.probes[:count], references=self.references[:count])
 
     def reference(self, run, node):
         """The x that ``run`` should have at ``node``."""
         return self.references[run].xs[node].to(self.probes[run].x.device)
+
+    @property
+    def few(self):
+        """How many of the probes plans are compared on: those of a quarter of the runs, at all scales."""
+        at = len({probe.scale for probe in self.probes})
+        return -(-len(self.probes) // (4 * at)) * at
+
+    def shares(self, run):
+        """What part the weights at each of ``scales`` have in those of ``run``."""
+        return newton_weights(self.scales, self.probes[run].scale) if len(self.scales) > 1 else [1.0]
+
+    @property
+    def parts(self):
+        """Into how many parts the weights of a row fall: those of whole tensors, and those of means."""
+        return 1 + self.low
 
     def first_output(self, run):
         """The branches of the first output of ``run``, which sees the noise, whatever the weights."""
@@ -42,9 +61,6 @@ class Problem:
     def decibels(self, errors):
         """The mean PSNR of samples that miss their reference by ``errors``, mean squares (S,)."""
         return float((10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))).mean())
-
-
-_REST = ("method", "branches", "history", "low", "peak")
 
 
 @dataclass
@@ -82,7 +98,7 @@ class Walk:
         return [*whole, *(filled(low, self.at.shape) for low in [block_means(self.at), *sum(self.means, [])])]
 
     def answer(self, row):
-        """The output that ``row`` makes of them."""
+        """The output that ``row``, of the run's own scale, makes of them."""
         outputs, weights = sum(self.outputs, []), Weights(row.weights[0], row.weights[1:], row.low, 0, 0.0)
         return weigh(weights, self.at, outputs, sum(self.means, []), outputs[0].dtype)
 
@@ -109,7 +125,7 @@ def fit(problem, nodes, weigh_visit=solve):
         grams = _weighed(problem, walks, stop, call)
         weights, mean_square = weigh_visit(grams)
         count = len(weights) // 2 if problem.low else len(weights)
-        residual = math.sqrt(mean_square * stop.landing)
+        weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
         products.append(grams.mean(0)[:-1, :-1])
         _advance(problem, walks, stop, rows[-1])
@@ -131,7 +147,7 @@ def _weighed(problem, walks, stop, call):
             walk.hold(branches, problem)
             walks[run] = walk.to("cpu")
         target = walk.walker.target(stop, problem.reference(run, stop.step + 1))
-        grams.append(gram([*walk.regressors(), target]))
+        grams.append(widened(gram([*walk.regressors(), target]), problem.shares(run), problem.parts))
     return torch.cat(grams)
 
 
@@ -139,8 +155,13 @@ def _advance(problem, walks, stop, row):
     """Lead every run past a visit, with the answer that ``row`` makes there."""
     for run, probe in enumerate(problem.probes):
         walk = walks[run].to(probe.x.device)
-        walk.walker.advance(stop, walk.answer(row))
+        walk.walker.advance(stop, walk.answer(row.mixed(problem.shares(run))))
         walks[run] = walk.to("cpu")
+
+
+def _short(number, digits=DIGITS):
+    """``number`` with as many ``digits`` as a file holds of it."""
+    return float(f"{number:.{digits}g}")
 
 
 def mean_squares(x, reference):
