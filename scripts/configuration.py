@@ -8,6 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from calibrations import calibrated, default_config, refuse_overridden
 from command import GUIDERS, OURS, PATHS, ROOT, flag
 from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider.engines.config import MOST_STEPS, check_shape, check_steps, load_config
@@ -25,8 +26,9 @@ FLAGS = (  # (flag, the key of the config that it overrides)
 def merged_config(args):
     """The YAML, with the flags and then the overrides on top; read-only."""
     kind = getattr(args, "guider", None)
-    config = load_config(args.config or ROOT / "configs" / f"tiny_{kind or 'taylorseer'}.yaml")
+    config = load_config(args.config or default_config(args)[0])
     put_guider(config, kind if args.config else None)
+    config = calibrated(config, args)
     given = [(name, key, getattr(args, name, None)) for name, key in FLAGS]
     given = [(name, key, value) for name, key, value in given if value is not None]
     for name, _, value in given:
@@ -35,6 +37,7 @@ def merged_config(args):
     config = with_overrides(config, args.overrides)
     check_shape(config)
     put_guider(config, None)
+    refuse_overridden(config, args)
     if missing := [key.rpartition(".")[2] for key in sorted(OmegaConf.missing_keys(config), reverse=True)]:
         remedies = [f"{flag(name)}, {PATHS[name]}" if name in PATHS else f"a value for {name}" for name in missing]
         raise UserError(f"{config.engine.target} lacks {', '.join(missing)}; give {'; and '.join(remedies)}")
@@ -146,4 +149,4 @@ def plan_name(params):
     calls, interval, order, calibration = (params.get(name, options[name].default) for name in names)
     if calibration:
         return f"calibrated{calls or ''}"
-    return f"{f'c{calls}' if calls else f'i{interval}'}o{order}"
+    return (f"c{calls}" if calls else f"i{interval}") + ("" if order is None else f"o{order}")

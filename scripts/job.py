@@ -29,7 +29,8 @@ class Job:
         if device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: this machine has no CUDA device; use --device cpu")
         dtype = usual_dtype(config, device) if args.dtype == "auto" else args.dtype
-        return cls(config, device, dtype, run_name(config, dtype, bool(args.overrides or args.config)))
+        changed = bool(args.overrides or args.config or getattr(args, "calibration", None))
+        return cls(config, device, dtype, run_name(config, dtype, changed))
 
     def engine(self):
         """The model, built."""

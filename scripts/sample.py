@@ -16,8 +16,11 @@ LARGEST_SEED = 2**63 - 1  # that torch takes
 def parse(argv):
     parser = Parser(prog="sample.py", description=__doc__)
     add = parser.add_argument
-    add("--guider", choices=GUIDERS, help="put this guider into the config; default: the config's own, or taylorseer")
-    add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
+    add("--guider", choices=GUIDERS, help="put this guider into the config (taylorseer: without a calibration)")
+    add(
+        "--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model, calibrated, in 8 calls"
+    )
+    add("--calibration", type=Path, metavar="FILE", help="plans and weights; default: those that ship for --scale")
     add("--input-path", type=Path, help="a picture or a folder of them, to be enlarged; default: --photograph, shrunk first")
     add("--photograph", choices=PHOTOGRAPHS, default="coffee", help="one that the embedded model was not trained on")
     add("--shrink-first", action="store_true", help="take the input for the original: shrink it, restore it, compare")

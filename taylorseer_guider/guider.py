@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 
 import torch
@@ -35,7 +35,7 @@ class TaylorSeerGuider(shim.Skipping):
 
     use_cache        false: the host's own guider, bit for bit
     interval         call at every N-th node
-    max_order        order of the forecast; less where history is shorter
+    max_order        order of the forecast, less where history is shorter; 1, or 0 on samplers known to add noise
     step_threshold   also call where sigma is further than this from the newest call
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
                      wins over interval, plan.warmup and plan.tail
@@ -64,7 +64,7 @@ class TaylorSeerGuider(shim.Skipping):
     wrapped: type | None = None  # the guider class that this one is made for
 
     def __init__(
-        self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int = 1,
+        self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int | None = None,
         step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
         repeat_visits: str = "reuse", guider_config: Mapping | None = None, plan: Mapping | None = None,
         forecast: Mapping | None = None, history: Mapping | None = None, **inner,
@@ -174,6 +174,7 @@ class TaylorSeerGuider(shim.Skipping):
             return Everything("planned" if settings.use_cache else "cache off")
         require_falling(schedule, sampler)
         if self._calibration is None:
+            settings = replace(settings, max_order=settings.order_on(known.stirs))
             policy = Interpolate(settings, schedule, known.noisy)
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
             return policy

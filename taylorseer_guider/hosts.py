@@ -64,14 +64,15 @@ class Stepping:
     """How a sampler steps, as far as it is known.
 
     ``visits`` counts the outputs that a step asks for: the first at its beginning, a second one at its end (but not where that
-    is sigma 0); None where they may lie elsewhere. ``noisy``: it may add noise on the way. ``rising``: its keys are square roots
-    of alpha_cumprod, not sigmas. ``method`` names what can be calibrated.
+    is sigma 0); None where they may lie elsewhere. ``noisy``: it may add noise on the way; ``stirs``: it is known to. ``rising``:
+    its keys are square roots of alpha_cumprod, not sigmas. ``method`` names what can be calibrated.
     """
 
     name: str | None = None
     method: str | None = None
     visits: int | None = None
     noisy: bool = True
+    stirs: bool = False
     rising: bool = False
 
 
@@ -81,7 +82,8 @@ SAMPLERS = {
     "ConcatSRHeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
     "DPMPP2MSampler": Stepping(visits=1, noisy=False),
     "LinearMultistepSampler": Stepping(visits=1, noisy=False),
-    "EulerAncestralSampler": Stepping(visits=1),
+    "EulerAncestralSampler": Stepping(visits=1, stirs=True),
+    "DPMPP2SAncestralSampler": Stepping(stirs=True),
     "ConcatDDIMSampler": Stepping(visits=1),
     "ZeroSNRDDIMSampler": Stepping(rising=True),
     "VideoDDIMSampler": Stepping(rising=True),
@@ -105,6 +107,8 @@ def stepping(sampler):
         if known := SAMPLERS.get(cls.__name__):
             known = replace(known, name=cls.__name__)
             churned = getattr(sampler, "s_churn", 0) > 0
-            return replace(unknown, rising=known.rising) if churned or own & STEPS else known
+            if churned or own & STEPS:
+                return replace(unknown, rising=known.rising, stirs=churned or known.stirs)
+            return known
         own |= vars(cls).keys()
     return unknown

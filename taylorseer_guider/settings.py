@@ -84,7 +84,7 @@ class Settings:
 
     use_cache: bool = True
     interval: int = 2
-    max_order: int = 1
+    max_order: int | None = None
     step_threshold: float | None = None
     calls: int | None = None
     calibration: str | None = None
@@ -97,7 +97,8 @@ class Settings:
         if not isinstance(self.use_cache, bool):
             raise ValueError(f"use_cache={self.use_cache!r}: give true or false; false is the host's own guider")
         _whole("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
-        _whole("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
+        if self.max_order is not None:
+            _whole("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
         _one_of("repeat_visits", self.repeat_visits, REPEATS)
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is called")
@@ -117,6 +118,13 @@ class Settings:
         planned = self.calls, self.calibration, self.plan.nodes, self.plan.tolerance
         all_called = self.interval == 1 and self.repeat_visits == "compute" and planned == (None,) * 4
         return not self.use_cache or all_called
+
+    def order_on(self, stirred):
+        """The order of forecasts on a sampler that is known to add noise on the way (``stirred``), or on another.
+
+        New noise moves outputs in ways that earlier ones do not foretell: a line through two of them goes on with the old.
+        """
+        return self.max_order if self.max_order is not None else int(not stirred)
 
     def quantity_on(self, noisy):
         """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none.

@@ -12,7 +12,7 @@ from taylorseer_guider.calibration.squares import gram, solve
 from taylorseer_guider.forecast import newton_weights
 
 SCALES = (1.0, 2.0, 3.0)
-QUICK = {"substeps": 8, "walks": 1, "progress": False}
+QUICK = {"substeps": 4, "walks": 1, "progress": False}
 
 
 class TwoGaussians(GaussianMixture):
@@ -143,6 +143,7 @@ def test_the_guider_keeps_its_own_scale(gaussians):
     )
 
 
+@pytest.mark.slow
 def test_a_refined_range_ends_nearer_at_a_scale_between_those_fitted(tmp_path):
     mixture, reached = GaussianMixture((4,)), []
     inputs = mixture.inputs(200, seed=99)

@@ -72,3 +72,20 @@ def test_auto_is_denoised_where_x_has_another_shape_than_the_output():
     begun(guider, 4.0, 3.0, 0.0, sampler=euler())
     first = answered(guider, torch.ones(1, 4), 4.0, lambda x, sigma, cond: x[:, :2] / 2)
     assert torch.equal(answered(guider, torch.zeros(1, 4), 3.0), first) and first.shape == (1, 2)
+
+
+class EulerAncestralSampler(EulerEDMSampler):
+    """By name one that adds noise."""
+
+
+@pytest.mark.parametrize(
+    ("built", "options", "order"),
+    [
+        (euler(), {}, 1), (euler(EulerAncestralSampler), {}, 0), (euler(churn=4.0), {}, 0), (euler(SomethingEulerSampler), {}, 1),
+        (euler(EulerAncestralSampler), {"max_order": 2}, 2), (euler(churn=4.0), {"max_order": 1}, 1), (None, {}, 1),
+    ],
+)  # fmt: skip
+def test_the_order_is_0_on_samplers_known_to_add_noise_unless_one_is_named(built, options, order):
+    guider = TaylorSeerGuider(scale=0, plan={"nodes": [0, 1, 2]}, **options)
+    run = begun(guider, 4.0, 3.0, 2.0, 1.0, 0.0, sampler=built)
+    assert run.policy.settings.max_order == order and guider.max_order == options.get("max_order")

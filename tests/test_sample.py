@@ -12,10 +12,13 @@ from PIL import Image
 
 import pictures
 import sample
+from job import Job
 from taylorseer_guider.engines.pictures import read_picture
 from taylorseer_guider.tiny.photographs import photograph
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+OWN, CALIBRATED = (str(SCRIPTS.parent / "configs" / name) for name in ("tiny_calibration.yaml", "tiny_calibrated.yaml"))
+GUIDER = "sampler_config.params.guider_config.params"
 
 
 @pytest.fixture
@@ -183,6 +186,15 @@ MISTAKES = [
     (["nonsense"], "give key.path=value"),
     (["sampler_config.params.guider_config.params.coordinate=rhoo"], "choose one of auto, sigma, rho, log_sigma, asinh"),
     (["sampler_config.params.guider_config.params.intervall=3"], "unknown option intervall"),
+    (["--scale", "2"], "--scale 2: calibrations ship for scale 1.0, 1.5, 2.5; give one of these"),
+    (["--calls", "9"], "budgets of 5, 6, 7, 8, 10, 13 calls"),
+    (["--calibration", "/nowhere.yaml"], "cannot be read"),
+    (["--calibration", OWN, "--scale", "2"], "guider is VanillaCFG here, it was fitted for IdentityGuider"),
+    (["--calibration", OWN, "--interval", "2"], "--interval 2: the calibration decides that; leave it out"),
+    (["--config", CALIBRATED, "--max-order", "1"], "--max-order 1: the calibration decides that"),
+    (["--config", CALIBRATED, f"{GUIDER}.plan={{{{warmup: 2}}}}"], "plan={warmup: 2}: the calibration decides that"),
+    (["--config", CALIBRATED, f"{GUIDER}.coordinate=rho"], "coordinate=rho: the calibration decides that"),
+    (["--calibration", OWN, "--guider", "vanilla"], "only the guider taylorseer takes it"),
 ]
 
 
@@ -201,3 +213,48 @@ def test_a_mistake_is_one_line_with_its_remedy_and_exit_code_2(arguments, messag
     assert code == 2
     assert message in said and said.count("\n") == 1 and said.startswith("sample.py: ")
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+# Which calibration.
+
+
+def params_of(*words):
+    return Job.of(sample.parse(list(words))).config.sampler_config.params.guider_config.params
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ([], "tiny_calibration.yaml"),
+        (["--input-path", "my.png"], "tiny_calibration.yaml"),
+        (["--scale", "2.5", "--calls", "5"], "tiny_calibration_2.5.yaml"),
+        (["--scale", "1.5"], "tiny_calibration_1.5.yaml"),
+    ],
+)
+def test_every_picture_is_enlarged_with_the_calibration_that_ships_for_the_scale(words, file):
+    params = params_of(*words)
+    assert Path(params.calibration) == SCRIPTS.parent / "configs" / file
+    assert params.calls == (5 if "--calls" in words else 8)
+    assert Job.of(sample.parse(words)).sampler().guider.calibration == params.calibration
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--interval", "2"], ["--max-order", "1"], ["--num-steps", "8"], ["--guider", "taylorseer", "--scale", "2"]],
+    ids=str,
+)
+def test_what_a_calibration_is_not_for_is_forecast_without_one(words):
+    assert "calibration" not in params_of(*words)
+
+
+def test_where_none_ships_for_the_steps_the_command_says_so(cat, tmp_path, capsys):
+    assert run("--input-path", cat, "--num-steps", 2, "--out-dir", tmp_path / "out") == 0
+    assert "--num-steps 2: no calibration ships for that" in capsys.readouterr().out
+
+
+def test_a_file_of_ones_own_brings_its_scale_unless_another_is_named(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_bytes((SCRIPTS.parent / "configs" / "tiny_calibration_2.5.yaml").read_bytes())
+    params = params_of("--calibration", str(own))
+    assert (params.calibration, params.scale) == (str(own.resolve()), 2.5)
+    assert params_of("--calibration", str(own), "--scale", "1.5").scale == 1.5

@@ -60,7 +60,7 @@ def option_table(rows, most=12):
         means[label] = [*per_solver, fmean(per_solver)]
     default = Settings(calls=5)  # every budget is spread
     quantity = default.quantity_on(noisy=False)
-    chosen = named(default.forecast.coordinate_of(quantity), default.forecast.basis, quantity, default.max_order)
+    chosen = named(default.forecast.coordinate_of(quantity), default.forecast.basis, quantity, default.order_on(False))
     order = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(order, start=1):

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from calibrations import default_config
 from figures import measure, sheet_panels, summary
 from job import Job, rehearse
 from pictures import contact_sheet, write_picture, write_text
@@ -112,6 +113,8 @@ def prepare_folder(job, folder):
 def sample_all(args):
     """Do what sample.py was asked for."""
     job = Job.of(args)
+    if why := not args.config and default_config(args)[1]:
+        print(f"{why}: no calibration ships for that, so these are forecasts without one")
     engine = job.engine()
     rehearse(job.sampler())
     pictures = sources(args, engine)
