@@ -1,5 +1,7 @@
 """Calibrating a job's sampler on crops of pictures, and measuring a calibration on crops of others."""
 
+import os
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -8,7 +10,7 @@ from figures import psnr
 from job import Job, rehearse
 from taylorseer_guider import Calibration, calibrate, tiny
 from taylorseer_guider.engines.errors import UserError, explained
-from taylorseer_guider.engines.pictures import find_pictures, read_picture
+from taylorseer_guider.engines.pictures import find_pictures, readable
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
 EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
@@ -18,7 +20,7 @@ def pictures(args):
     """(to fit on, to measure on): uint8 arrays. Of a folder, every fifth picture is measured on, if there are that many."""
     if args.input_path is None:
         return [photograph(name) for name in TRAINING], [photograph(name) for name in HELD_OUT]
-    found = [read_picture(file) for file in find_pictures(args.input_path).values()]
+    found = [image for _, image in readable(find_pictures(args.input_path))]
     return [image for i, image in enumerate(found) if i % 5 != 4], found[4::5] or found
 
 
@@ -73,8 +75,14 @@ def require_file(args):
     """UserError where there is nothing to measure, or nowhere to write to, before anything is run."""
     if args.measure and not args.measure.is_file():
         raise UserError(f"--measure {args.measure}: no such file; give one that this command has written")
-    if not args.measure and not args.out.parent.is_dir():
+    if args.measure:
+        return
+    if not args.out.parent.is_dir():
         raise UserError(f"--out {args.out}: no such folder; make it first, or choose another")
+    if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
+        raise UserError(f"--out {args.out}: {'a folder' if args.out.is_dir() else 'cannot be written'}; name a file elsewhere")
+    if args.folder and args.folder.exists() and not args.folder.is_dir():
+        raise UserError(f"--folder {args.folder}: not a folder; name another")
 
 
 def calibrate_all(args):

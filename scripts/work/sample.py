@@ -14,7 +14,7 @@ from job import Job, rehearse
 from pictures import contact_sheet, write_picture, write_text
 from taylorseer_guider import TaylorSeerGuider, tiny
 from taylorseer_guider.engines.errors import UserError, explained
-from taylorseer_guider.engines.pictures import find_pictures, read_picture
+from taylorseer_guider.engines.pictures import find_pictures, readable
 from taylorseer_guider.tiny.photographs import photograph
 
 
@@ -79,7 +79,7 @@ def sources(args, engine):
     if not engine.takes_pictures:
         raise UserError(f"--input-path {args.input_path}: this model is not conditioned on a picture; leave it out")
     factor = 1 if args.shrink_first else engine.factor
-    return ((name, read_picture(file, factor)) for name, file in find_pictures(args.input_path).items())
+    return readable(find_pictures(args.input_path), factor)
 
 
 def make_one(job, args, engine, name, small, original, seed):

@@ -113,9 +113,8 @@ def _replay(problem):
     for probe, reference in zip(problem.probes, problem.references, strict=True):
         at.setdefault(probe.scale, []).append(reference)
     traces = [torch.cat([reference.trace for reference in references]).mean(0) for references in at.values()]
-    along, square = torch.stack([sum(reference.shifts for reference in references) for references in at.values()]).unbind(-1)
-    shifts = (along / square.clamp(min=1e-30)).clamp(0, 1.5)
-    return Replay(torch.stack(traces), shifts, problem.branches, problem.history)
+    shifts = [sum(reference.shifts for reference in references) for references in at.values()]
+    return Replay(torch.stack(traces), torch.stack(shifts), problem.branches, problem.history)
 
 
 def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):

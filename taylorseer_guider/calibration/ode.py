@@ -96,7 +96,7 @@ class Reference:
     xs: list  # x at every node, on the CPU
     first: list  # the branches of the output at the run's start, which every walk of it begins with; on the CPU
     trace: torch.Tensor  # (B, m, m): Gram matrices of the x at all nodes, then the branches of the outputs at all but the last
-    shifts: torch.Tensor  # (nodes, 2): <dD, dx> and <dx, dx>: dx is the error of a host's Euler step, dD what it does to D
+    shifts: torch.Tensor  # (nodes, n, n): products of dx, the error of a host's Euler step, and what it does to the branches
 
 
 def calls_of_reference(sigmas, count):
@@ -120,7 +120,7 @@ def solve_finely(probe, count, branches):
         xs.append(x.cpu())
         traced.append(_traced(x))
         outputs += [_traced(branch) for branch in at_node]
-    return Reference(xs, first, gram([*traced, *outputs]), torch.tensor(shifts, dtype=torch.float64))
+    return Reference(xs, first, gram([*traced, *outputs]), torch.stack(shifts))
 
 
 def substeps(start, end, count, dtype):
@@ -143,12 +143,11 @@ def _walked(probe, x, sigmas, first, branches):
 
 
 def _shift(probe, x, euler, sigma, branches):
-    """How outputs answer an error of x: the two inner products of ``Reference.shifts``."""
+    """How the branches answer an error of x: one of ``Reference.shifts``."""
     if euler is None:
-        return 0.0, 0.0
-    off = euler - x
-    moved = probe.guided(probe.denoise(euler, sigma, len(branches))) - probe.guided(branches)
-    return float((moved.to(off.dtype) * off).double().sum()), float(off.double().square().sum())
+        return torch.zeros(1 + len(branches), 1 + len(branches), dtype=torch.float64)
+    moved = [there - here for there, here in zip(probe.denoise(euler, sigma, len(branches)), branches, strict=True)]
+    return gram([euler - x, *moved]).sum(0)
 
 
 def _traced(tensor):

@@ -5,7 +5,6 @@ the x that it would reach is a combination of recorded tensors, so the solves of
 What replaying only guesses is how outputs shift with the x that they are asked at; the best plans are then walked for real.
 """
 
-import math
 import random
 from itertools import combinations
 
@@ -15,20 +14,24 @@ from .squares import ridge
 
 RIDGE = 1e-8
 TOGETHER = 512  # plans that are replayed at once
-STEPS = 1500  # plans that annealing looks at, for each start
-HOT, COLD = 0.3, 0.01  # temperatures, in units of ln(error)
+WIDTH = 24  # plans that a search goes on with
 
 
 class Replay:
     """Predicts the errors of plans from the ``traces`` (S, m, m) of the reference runs at each of S scales.
 
-    ``shifts`` (S, nodes) say, node by node, by how much of an error of x the output there moves with it. Without them every late
-    call would see the reference's own image, and an early mistake would cost nothing.
+    ``shifts`` (S, nodes, n, n) are the products of errors of x, at each node, and of what they did to the n - 1 branches there. An
+    output follows an error e of x by s e + r |e|: s is what the two have in common, and r, which nothing that is held foretells,
+    goes a way of its own. Without it every late call would see the reference's own image, and an early mistake would cost nothing.
     """
 
     def __init__(self, traces, shifts, branches, history):
-        self.traces, self.shifts, self.branches, self.history = traces, shifts, branches, history
+        self.traces, self.branches, self.history = traces, branches, history
         self.count = shifts.shape[1]
+        across = shifts[..., 1:, 0] / shifts[..., :1, 0].clamp(min=1e-30)
+        own = shifts[..., 1:, 1:] / shifts[..., :1, :1].clamp(min=1e-30) - across[..., None] * across[..., None, :]
+        self.along = across.permute(2, 1, 0)  # (branches, nodes, S)
+        self.apart = _root(own).permute(1, 2, 0, 3)  # (nodes, branches, S, branches)
         self.known = {}
 
     def error(self, nodes):
@@ -47,20 +50,33 @@ class Replay:
         return [self.known[plan] for plan in plans]
 
     def _walk(self, plans):
-        """(P, calls) -> (P,)."""
-        units = torch.eye(self.traces.shape[-1], dtype=self.traces.dtype)
-        expand = lambda index: units[index][:, None].expand(-1, len(self.traces), -1)  # noqa: E731
-        x, held = expand(torch.zeros(len(plans), dtype=torch.long)), []
+        """(P, calls) -> (P,). Every tensor is told by its coefficients, and beside them stand its products with all recorded ones."""
+        known, branches = self.traces.shape[-1], self.branches
+        traces = torch.eye(known + plans.shape[1] * branches, dtype=self.traces.dtype).repeat(len(self.traces), 1, 1)
+        units, traces[:, :known, :known] = traces.clone(), self.traces
+        recorded = torch.stack([units, traces], 1).transpose(0, 2)  # (m, 2, S, m)
+        x, held = recorded[torch.zeros(len(plans), dtype=torch.long)], []
         ends = torch.cat([plans[:, 1:], torch.full_like(plans[:, :1], self.count)], 1)
-        for nodes, following in zip(plans.T, ends.T, strict=True):
-            first = self.count + 1 + nodes * self.branches
-            shift = self.shifts.T[nodes][..., None] * (x - expand(nodes))
-            newest = [expand(first + branch) + shift for branch in range(self.branches)]
-            held = [*newest, *held][: self.history * self.branches]
-            regressors = torch.stack([x, *held, expand(following)], -2)  # (P, S, n, m)
-            x = (ridge(regressors @ self.traces @ regressors.mT, RIDGE)[..., None, :] @ regressors[..., :-1, :])[..., 0, :]
-        miss = x - units[self.count]
-        return torch.einsum("psi,sij,psj->ps", miss, self.traces, miss).clamp(min=1e-30).log().mean(1).exp()
+        for call, (nodes, following) in enumerate(zip(plans.T, ends.T, strict=True)):
+            first, off, ways = self.count + 1 + nodes * branches, x - recorded[nodes], known + call * branches
+            size = (off[:, 0] * off[:, 1]).sum(-1).clamp(min=0).sqrt()  # (P, S)
+            newest = []
+            for branch in range(branches):
+                moved = recorded[first + branch] + self.along[branch][nodes][:, None, :, None] * off
+                moved[..., ways : ways + branches] += (self.apart[nodes, branch] * size[..., None])[:, None]
+                newest.append(moved)
+            held = [*newest, *held][: self.history * branches]
+            tensors = torch.stack([x, *held, recorded[following]], -2)  # (P, 2, S, n, m)
+            weights = ridge(tensors[:, 0] @ tensors[:, 1].mT, RIDGE)
+            x = (weights[:, None, :, None, :] @ tensors[..., :-1, :])[..., 0, :]
+        miss = x - recorded[self.count]
+        return (miss[:, 0] * miss[:, 1]).sum(-1).clamp(min=1e-30).log().mean(1).exp()
+
+
+def _root(matrices):
+    """(..., n, n) R with R R^T = ``matrices``, up to their negative part."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return vectors * values.clamp(min=0).sqrt()[..., None, :]
 
 
 def initial_plan(sigmas, calls):
@@ -74,36 +90,19 @@ def initial_plan(sigmas, calls):
     return tuple(sorted({0, *(sorted(inside)[round(i * spacing)] for i in range(wanted))}))
 
 
-def neighbour(nodes, count, rng):
-    """``nodes`` with one of them (never node 0) moved: by a step or two, or anywhere."""
-    free = [node for node in range(1, count) if node not in nodes]
-    if len(nodes) == 1 or not free:
-        return nodes
-    moved = rng.choice(nodes[1:])
-    near = [node for node in free if abs(node - moved) <= 2]
-    to = rng.choice(near if near and rng.random() < 0.7 else free)
-    return tuple(sorted({*nodes, to} - {moved}))
+def promising(replay, starts, keep):
+    """The ``keep`` best plans on a replay that a search from ``starts``, plans of one length, finds: best first.
 
-
-def anneal(error, start, count, rng, steps=STEPS):
-    """Simulated annealing of ln ``error`` from ``start``. Looks at ``steps`` plans; ``error`` remembers them."""
-    current, value = start, math.log(error(start))
-    for step in range(steps):
-        temperature = HOT * (COLD / HOT) ** (step / steps)
-        candidate = neighbour(current, count, rng)
-        new = math.log(error(candidate))
-        if new < value or rng.random() < math.exp((value - new) / temperature):
-            current, value = candidate, new
-    return current
-
-
-def promising(replay, start, seed, keep):
-    """The ``keep`` best plans that two annealings from ``start`` find on a replay, best first; ``start`` is among them."""
-    rng = random.Random(seed)
-    for _ in range(2):
-        anneal(replay.error, start, replay.count, rng)
-    ranked = sorted((plan for plan in replay.known if len(plan) == len(start)), key=replay.error)[: max(keep, 1)]
-    return ranked if start in ranked else [*ranked[: max(keep, 1) - 1], start]
+    The ``WIDTH`` best plans so far have each of their nodes moved to anywhere, all at once, until none of that is better.
+    """
+    best = []
+    found = list(dict.fromkeys(starts))
+    while found != best:
+        best = found
+        near = {moved for plan in best for moved in _moves(plan, replay.count, replay.count)}
+        plans = sorted(near.union(best))
+        found = [plan for _, plan in sorted(zip(replay.errors(plans), plans, strict=True))][:WIDTH]
+    return best[: max(keep, 1)]
 
 
 def grown(plan, calls, count, guess, keep):
@@ -135,7 +134,7 @@ def neighbours(tried, count, walks, guess, seed):
         yield fresh[0] if rng.random() < 0.5 else rng.choice(fresh)
 
 
-def _moves(plan, count):
-    """Every plan that differs from ``plan`` in one node, moved by one or two steps. Node 0 stays."""
-    near = ((node, node + by) for node in plan[1:] for by in (-2, -1, 1, 2))
+def _moves(plan, count, far=2):
+    """Every plan that differs from ``plan`` in one node, moved by up to ``far`` steps. Node 0 stays."""
+    near = ((node, node + by) for node in plan[1:] for by in range(-far, far + 1))
     return {tuple(sorted({*plan, to} - {node})) for node, to in near if 0 < to < count and to not in plan}

@@ -1,5 +1,6 @@
 """Reading the pictures that people have, within limits."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image, ImageOps
 
 from .errors import UserError, first_line
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LARGEST = 8192 * 8192  # pixels of what is made
 
@@ -24,6 +26,21 @@ def find_pictures(path):
         raise UserError(f"--input-path {path}: no picture in this folder; put {', '.join(sorted(SUFFIXES))} files there")
     stems = [file.stem for file in files]
     return {file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "-"): file for file in files}
+
+
+def readable(files, factor=1):
+    """(name, picture) of each of ``files`` ({name: path}), as they are asked for. One of several that cannot be read is skipped,
+    and the log names it; UserError where that leaves none.
+    """
+    broken = []
+    for name, file in files.items():
+        try:
+            yield name, read_picture(file, factor)
+        except UserError as error:
+            if len(broken) + 1 == len(files):
+                raise
+            broken.append(file)
+            logger.warning("skipped: %s", error)
 
 
 def read_picture(path, factor=1):
