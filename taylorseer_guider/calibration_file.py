@@ -120,6 +120,10 @@ class Calibration:
             raise ValueError(f"calls={calls!r}: this calibration holds budgets of {known} calls; name one of them")
         return self.budgets[calls]
 
+    def nearest(self, calls: int) -> Budget:
+        """The budget whose number of calls is nearest to ``calls``."""
+        return min(self.budgets.values(), key=lambda budget: abs(budget.calls - calls))
+
     def save(self, path: str | os.PathLike) -> None:
         """Write the file, whole or not at all."""
         path = Path(path)

@@ -9,7 +9,8 @@ from .calibration_file import Calibration
 def calibrate(
     sampler: object, denoiser: Callable, runs: Iterable[dict], calls: int | Sequence[int] = 8, *,
     scales: Sequence[float] | None = None, degree: int = 1,
-    history: int = 4, low: bool = False, substeps: int = 4, walks: int = 60, refine: int = 0, peak: float = 2.0, seed: int = 0,
+    history: int = 4, low: bool = False, substeps: int = 1, walks: int = 8, refine: int = 0,
+    start: Calibration | str | os.PathLike | None = None, peak: float = 2.0, seed: int = 0,
     folder: str | os.PathLike | None = None, progress: bool = True,
 ) -> Calibration:  # fmt: skip
     """Solve plans and weights for ``sampler``, whose guider is a TaylorSeerGuider. Returns a Calibration.
@@ -23,15 +24,17 @@ def calibrate(
     degree     of that polynomial, 1 or 2
     history    newest outputs that an answer may weigh, which is what later runs hold
     low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
-    substeps   Heun steps of the reference in each of the host's steps
+    substeps   steps of the reference, of order 4, in each of the host's steps
     walks      plans that a quarter of the runs try with real calls, for each budget, after a search on the recorded reference
     refine     times that each budget's run is followed back by its gradient, to move all of its weights together
+    start      a Calibration, or its file, of the same sampler and schedule, whose plans and weights are tried first: for new
+               weights of a network, other scales or further budgets
     peak       of the PSNR that is reported: the range of what is sampled, 2 for images in [-1, 1]
     folder     keep recordings there, not in memory; a calibration that was interrupted goes on from what it holds
     progress   show a bar
 
-    Costs about ``2 * substeps + 1`` denoiser calls for each step of each of ``runs``; then, for each budget and each of them,
-    ``walks / 4 * (calls - 1)`` for the walks, ``4 * (calls - 1)`` for the best plans and ``refine * (calls - 1)``, forward and
+    Costs about ``4 * substeps + 1`` denoiser calls for each step of each of ``runs``; then, for each budget and each of them,
+    ``walks / 4 * (calls - 1)`` for the walks, ``2 * (calls - 1)`` for the best plans and ``refine * (calls - 1)``, forward and
     back, for the gradients; with ``scales``, all of it for each of them. Raises ValueError for a sampler, guider or schedule that
     cannot be calibrated, with the reason, for ``scales`` where outputs are not of two branches, and where ``refine`` is asked of
     a denoiser that lets no gradient through.
@@ -40,5 +43,5 @@ def calibrate(
 
     return calibrated(
         sampler, denoiser, runs, calls, scales=scales, degree=degree, history=history, low=low, substeps=substeps, walks=walks,
-        refine=refine, peak=peak, seed=seed, folder=folder, progress=progress,
+        refine=refine, start=start, peak=peak, seed=seed, folder=folder, progress=progress,
     )  # fmt: skip

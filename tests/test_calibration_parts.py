@@ -1,14 +1,13 @@
 """The parts of a calibration, each on its own: solves, stepping, answers, search, the journal."""
 
 import itertools
-import random
 
 import pytest
 import torch
 
 from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference, Walker, calls_at, stops
-from taylorseer_guider.calibration.plans import anneal, grown, initial_plan, neighbours
+from taylorseer_guider.calibration.plans import Replay, initial_plan, likeliest, promising, resized
 from taylorseer_guider.calibration.squares import gram, ridge, solve
 from taylorseer_guider.forecast import Weights, block_means, filled, weigh
 
@@ -94,27 +93,61 @@ def test_a_journal_gives_back_the_recordings_that_it_was_given(tmp_path, on_disk
     assert (found["move"].tolist(), found["spent"]) == ([1, 1], 5) if on_disk else found is None
 
 
-def test_annealing_finds_the_best_of_all_plans():
+class Table:
+    """A replay that knows the error of every plan."""
+
+    def __init__(self, count, error):
+        self.count, self.error, self.asked = count, error, set()
+
+    def errors(self, plans):
+        self.asked |= set(plans)
+        return [self.error(plan) for plan in plans]
+
+
+def test_a_search_finds_the_best_of_all_plans():
     def error(nodes):
         return 1 + abs(nodes[1] - 6) * (1 + nodes[2] % 3) + (nodes[2] - 9) ** 2 + 5 * (nodes[1] % 2)
 
-    best = min(((0, *rest) for rest in itertools.combinations(range(1, 15), 2)), key=error)
-    seen = {}
-    anneal(lambda nodes: seen.setdefault(nodes, error(nodes)), (0, 1, 2), 15, random.Random(0))
-    assert min(seen, key=seen.get) == best
-    assert all(nodes[0] == 0 and len(nodes) == 3 for nodes in seen)
+    everything = sorted(((0, *rest) for rest in itertools.combinations(range(1, 15), 2)), key=error)
+    found = promising(Table(15, error), [(0, 1, 2)], 3)
+    assert found[0] == everything[0] and len(found) == 3
+    assert [error(plan) for plan in found] == [error(plan) for plan in everything[:3]]
 
 
-def test_hill_climbing_ends_at_the_number_of_walks_or_when_nothing_is_left():
-    tried = {(0, 3): 1.0}
-    for plan in neighbours(tried, 20, 6, lambda nodes: nodes[1], 0):
-        assert plan not in tried
-        tried[plan] = float(plan[1])
-    assert len(tried) == 6
-    few = {(0, 1): 1.0}
-    for plan in neighbours(few, 3, 50, sum, 0):
-        few[plan] = 0.0
-    assert set(few) == {(0, 1), (0, 2)}
+def test_a_budget_of_one_call_has_one_plan():
+    assert promising(Table(15, len), [(0,)], 4) == [(0,)]
+
+
+def test_plans_that_are_replayed_together_have_the_errors_that_each_has_alone():
+    rng = torch.Generator().manual_seed(0)
+    tensors = torch.randn(2, 7 + 2 * 6, 50, generator=rng, dtype=torch.float64)
+    shifts = torch.randn(2, 6, 3, 20, generator=rng, dtype=torch.float64)
+    make = lambda: Replay(tensors @ tensors.mT / 50, shifts @ shifts.mT, 2, 3)  # noqa: E731
+    plans = [(0, *rest) for rest in itertools.combinations(range(1, 6), 3)]
+    assert make().errors(plans) == pytest.approx([make().error(plan) for plan in plans], rel=1e-6)
+    assert make().errors(plans[::-1]) == pytest.approx(make().errors(plans)[::-1], rel=1e-6)
+
+
+@pytest.mark.parametrize(("own", "least", "most"), [(0.0, 0, 1e-9), (1.0, 0.5, 4)])
+def test_a_replay_is_exact_but_for_what_outputs_do_that_nothing_foretells(own, least, most):
+    """The last x is a sum of outputs 0 and 2. That at 2 is asked for at an x off by 1; ``own`` of that goes its own way."""
+    tensors = torch.eye(7, dtype=torch.float64)
+    tensors[3] = 0.5 * tensors[4] + 2 * tensors[6]  # of 0 to 3, the x; 4 to 6 are the outputs
+    shifts = torch.tensor([[1.0, 0.0], [0.0, own]], dtype=torch.float64).expand(1, 3, 2, 2)
+    replay = Replay((tensors @ tensors.T)[None], shifts, 1, 3)
+    assert least <= replay.error((0, 2)) < most
+    assert replay.error((0, 1)) == pytest.approx(4, rel=1e-3)
+
+
+def test_walks_say_which_nodes_a_replay_takes_for_too_good():
+    foretold = {(0, a, b): 10 ** -(0.1 * (a + b)) for a, b in itertools.combinations(range(1, 9), 2)}
+    truth = {plan: sum(plan) - 9 * (8 in plan) for plan in foretold}
+    walked = {plan: truth[plan] for plan in sorted(foretold, key=foretold.get)[:2]}
+    assert all(8 in plan for plan in walked)
+    while 8 in (following := likeliest(foretold, walked)):
+        walked[following] = truth[following]
+    assert len(walked) < 7 and following == (0, 6, 7)
+    assert likeliest({(0, 3): 1.0}, {(0, 3): 40.0}) is None
 
 
 @pytest.mark.parametrize("calls", range(1, 21))
@@ -136,8 +169,8 @@ def test_a_journal_knows_the_plans_of_their_own_options_and_length(tmp_path):
         Journal(tmp_path, {"sampler": "Euler"}, {"history": 4})
 
 
-def test_a_grown_plan_keeps_its_nodes_and_the_best_come_first():
-    best = grown((0, 4, 9), calls=5, count=12, guess=lambda plan: sum(abs(node - 6) for node in plan), keep=3)
-    assert best[0] == (0, 4, 5, 6, 9) or best[0] == (0, 4, 6, 7, 9)
-    assert len(best) == 3 and all({0, 4, 9} < set(plan) and len(plan) == 5 for plan in best)
-    assert len(grown((0,), calls=6, count=12, guess=sum, keep=1)[0]) == 6
+def test_a_plan_of_another_length_keeps_or_gives_up_what_is_liked_best():
+    guess = lambda plan: sum(abs(node - 6) for node in plan)  # noqa: E731
+    assert resized((0, 4, 9), 5, 12, guess) == (0, 4, 5, 6, 9)
+    assert resized((0, 4, 5, 6, 11), 3, 12, guess) == (0, 5, 6)
+    assert resized((0, 4), 2, 12, guess) == (0, 4)

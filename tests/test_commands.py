@@ -380,6 +380,9 @@ def test_measuring_a_calibration_repeats_the_rows_of_the_command_that_made_it(tm
 MISTAKES = [
     (["--measure", "/nowhere.yaml"], "--measure /nowhere.yaml: no such file"),
     (["--out", "/nowhere/calibration.yaml"], "--out /nowhere/calibration.yaml: no such folder"),
+    (["--out", ROOT], "a folder; name a file elsewhere"),
+    (["--folder", __file__], "not a folder; name another"),
+    (["--from", "/nowhere.yaml"], "--from /nowhere.yaml: no such file"),
     (["--measure", ROOT / "configs" / "tiny_calibration.yaml"], "budgets of"),
     (["--check", 0], "give a whole number from 1"),
     (["--crop", -8], "give a whole number from 1"),

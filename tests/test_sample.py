@@ -95,6 +95,18 @@ def test_a_folder_and_several_seeds(cat, tmp_path):
     assert len(report) == 4 and all("to_full_run" not in figures for figures in report.values())
 
 
+def test_a_broken_picture_of_a_folder_is_skipped_and_named(cat, tmp_path, caplog):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Image.open(cat).crop((0, 0, 4, 4)).save(folder / "whole.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    assert run("--input-path", folder, "--num-steps", 2, "--out-dir", tmp_path / "out") == 0
+    assert [path.name.split("_")[0] for path in (tmp_path / "out").glob("*seed0.png")] == ["whole"]
+    assert "skipped: " in caplog.text and "broken.png: not a picture" in caplog.text
+    (folder / "whole.png").unlink()
+    assert run("--input-path", folder, "--num-steps", 2, "--out-dir", tmp_path / "out") == 2
+
+
 @pytest.mark.slow
 def test_the_calibrated_config_of_the_demo_makes_as_many_calls_as_it_says(cat, tmp_path):
     config = SCRIPTS.parent / "configs" / "tiny_calibrated.yaml"

@@ -81,6 +81,8 @@ def require_file(args):
         raise UserError(f"--out {args.out}: no such folder; make it first, or choose another")
     if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
         raise UserError(f"--out {args.out}: {'a folder' if args.out.is_dir() else 'cannot be written'}; name a file elsewhere")
+    if args.start and not args.start.is_file():
+        raise UserError(f"--from {args.start}: no such file; give a calibration, or leave it out")
     if args.folder and args.folder.exists() and not args.folder.is_dir():
         raise UserError(f"--folder {args.folder}: not a folder; name another")
 
@@ -113,5 +115,6 @@ def fit(job, engine, args, smalls):
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
     return calibrate(
         job.sampler(), engine.denoiser, runs, calls=args.budgets, scales=args.scales, history=args.history, low=args.low,
-        substeps=args.substeps, walks=args.walks, refine=args.refine, peak=engine.peak, seed=args.seed, folder=args.folder,
+        substeps=args.substeps, walks=args.walks, refine=args.refine, start=args.start, peak=engine.peak, seed=args.seed,
+        folder=args.folder,
     )  # fmt: skip

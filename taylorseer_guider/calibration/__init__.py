@@ -6,6 +6,7 @@ squares    ridge least squares
 scales     weights that follow the guidance scale
 walk       one walk over the host's schedule, solving the weights of each visit on the way
 plans      which nodes deserve a call
+search     a budget's plan, on recordings and then with real calls
 refine     all weights of a run moved along the gradient of its end
 journal    what a person sees meanwhile, and what an interrupted calibration goes on from
 fit        all of it, in order

@@ -1,5 +1,6 @@
 """A calibration from beginning to end: from a few runs of the user's own model to plans and weights that serve all later ones."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,16 +14,15 @@ from ..shim import Skipping
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
 from .ode import calls_of_reference, solve_finely
-from .plans import Replay, grown, initial_plan, neighbours, promising
 from .refine import Refinement
 from .scales import opened, scales_to_walk
-from .walk import Problem, fit
-
-FINALISTS = 4  # plans of each budget that are walked with every run
+from .search import most_calls, solve_budget
+from .walk import Problem
 
 
 def calibrated(
-    sampler, denoiser, runs, calls, *, scales, degree, history, low, substeps, walks, refine, peak, seed, folder, progress
+    sampler, denoiser, runs, calls, *, scales, degree, history, low, substeps, walks, refine, start, peak, seed, folder,
+    progress,
 ):  # fmt: skip
     """See ``taylorseer_guider.calibrate``."""
     runs = list(runs)
@@ -33,17 +33,18 @@ def calibrated(
         denoiser = bar.counting(denoiser)
         probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
         fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
+        start = _earlier(start, fitted)
         output, branches = opened(probes, scales)
         problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, told)
         options = {"history": history, "low": low, "peak": peak, "runs": problem.few}
+        options |= {"from": zlib.crc32(start.to_yaml().encode())} if start else {}
         journal = Journal(folder, _job(fitted, problem, substeps, output), options)
-        later = [_most_calls(count, problem, walks, refine) for count in budgets]
+        later = [most_calls(count, problem, walks, refine, start) for count in budgets]
         problem = replace(problem, references=_references(problem, substeps, journal, bar, sum(later)))
         fits = {}
         for n, count in enumerate(budgets):
             bar.expect(sum(later[n:]))
-            shorter = [found.budget.nodes for found in fits.values()]
-            fits[count] = _solve_budget(problem, count, shorter, walks, seed, journal, bar)
+            fits[count] = solve_budget(problem, count, start and start.nearest(count), walks, journal, bar)
             if refine:
                 fits[count] = Refinement(problem, fits[count], journal).run(refine, bar)
         found = {count: found.budget for count, found in fits.items()}
@@ -55,13 +56,13 @@ def calibrated(
     return calibration
 
 
-def _most_calls(count, problem, walks, refine):
-    """Denoiser calls that a budget of ``count`` calls takes at most, but for those that are made again on the way back.
-
-    Walks have their first output from the reference; the check in the sampler itself has not.
-    """
-    walked = walks * problem.few + (FINALISTS + refine + bool(refine)) * len(problem.probes)
-    return (count - 1) * walked + count
+def _earlier(start, fitted):
+    """``start``, a Calibration or the path of one, if it is of the sampler and schedule of ``fitted``; else a ValueError."""
+    found = start if start is None or isinstance(start, Calibration) else Calibration.load(start)
+    if found and (found.fitted.sampler, len(found.fitted.sigmas)) != (fitted.sampler, len(fitted.sigmas)):
+        theirs = f"{found.fitted.sampler} over {len(found.fitted.sigmas)} sigmas"
+        raise ValueError(f"start: fitted for {theirs}, this is {fitted.sampler} over {len(fitted.sigmas)}; leave it out")
+    return found
 
 
 def _checked(sampler, runs, calls, history, substeps, walks, refine):
@@ -105,42 +106,6 @@ def _references(problem, substeps, journal, bar, later):
         if found[run] is None:
             found[run] = journal.keep_reference(run, solve_finely(probe, substeps, problem.branches))
     return found
-
-
-def _replay(problem):
-    """What plans are compared on without a call: of each scale the mean trace, and how outputs follow an error of x."""
-    at = {}
-    for probe, reference in zip(problem.probes, problem.references, strict=True):
-        at.setdefault(probe.scale, []).append(reference)
-    traces = [torch.cat([reference.trace for reference in references]).mean(0) for references in at.values()]
-    shifts = [sum(reference.shifts for reference in references) for references in at.values()]
-    return Replay(torch.stack(traces), torch.stack(shifts), problem.branches, problem.history)
-
-
-def _solve_budget(problem, calls, shorter, walks, seed, journal, bar):
-    """The best Fit of ``calls`` calls that ``walks`` walks of some of the runs find; the best few are walked with all of them.
-
-    A walk of a few runs ranks plans as one of all runs does, since a row has a dozen weights and a run thousands of elements.
-    """
-    count = len(problem.sigmas) - 1
-    bar.say(f"{calls} calls: search on recordings")
-    replay, few, tried = _replay(problem), problem.first(problem.few), journal.plans(calls)
-
-    def walked(nodes):
-        if nodes not in tried:
-            bar.say(f"{calls} calls: plan {len(tried) + 1}, best {max(tried.values(), default=float('nan')):.1f} dB")
-            tried[nodes] = journal.keep_plan(nodes, fit(few, nodes).budget.db)
-
-    for nodes in promising(replay, initial_plan(problem.sigmas, calls), seed, walks // 4):
-        walked(nodes)
-    for plan in shorter[-1:]:
-        for nodes in grown(plan, calls, count, replay.error, walks // 4):
-            walked(nodes)
-    for nodes in neighbours(tried, count, walks, replay.error, seed):
-        walked(nodes)
-    bar.say(f"{calls} calls: weights")
-    finalists = sorted(tried, key=tried.get, reverse=True)[:FINALISTS]
-    return max((fit(problem, nodes) for nodes in finalists), key=lambda found: found.budget.db)
 
 
 def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended):

@@ -1,10 +1,11 @@
-"""Euler's method and Heun's (arXiv 2206.00364, algorithm 1) as data, and the fine solution of a run, which is walked with them.
+"""Euler's method and Heun's (arXiv 2206.00364, algorithm 1) as data, and the fine solution of a run.
 
 A step from ``sigma`` to ``next_sigma`` asks for an output once at its beginning (the predictor) and, in Heun's method, again
 where the predictor lands, except in the step that ends at 0 (the corrector).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -101,13 +102,14 @@ class Reference:
 
 def calls_of_reference(sigmas, count):
     """Denoiser calls that ``solve_finely`` makes."""
-    return sum(1 if end == 0 else 2 * count for end in sigmas[1:]) + len(sigmas) - 2
+    return sum(1 if end == 0 else 4 * count for end in sigmas[1:]) + len(sigmas) - 2
 
 
 def solve_finely(probe, count, branches):
-    """Solve one run with ``count`` Heun steps in each of the host's: a Reference.
+    """Solve one run with ``count`` steps of Kutta's method of order 4 in each of the host's: a Reference.
 
-    Steps in float32 at least, whatever the host's dtype, on sigmas that the host's dtype can represent.
+    In sigma the slope is constant where the output is, so one step is as near as four of Heun's, at half of their calls. Steps in
+    float32 at least, whatever the host's dtype, between sigmas that the host's dtype can represent.
     """
     x = probe.x.to(torch.promote_types(probe.x.dtype, torch.float32))
     xs, traced, outputs, shifts, first, euler = [x.cpu()], [_traced(x)], [], [], None, None
@@ -134,12 +136,21 @@ def substeps(start, end, count, dtype):
 
 
 def _walked(probe, x, sigmas, first, branches):
-    """x after Heun's method over ``sigmas``; ``first`` is the output at its beginning."""
-    walker = Walker(x, x)
-    for number, stop in enumerate(stops("heun", sigmas)):
-        output = probe.guided(probe.denoise(walker.at, stop.sigma, branches)) if number else first
-        walker.advance(stop, output.to(x.dtype))
-    return walker.x
+    """x after Kutta's method of order 4 over ``sigmas``; ``first`` is the output at its beginning. Euler's where one is 0."""
+
+    def slope(x, sigma):
+        return (x - probe.guided(probe.denoise(x, sigma, branches)).to(x.dtype)) / sigma
+
+    d1 = (x - first.to(x.dtype)) / sigmas[0]
+    for number, (start, end) in enumerate(pairwise(sigmas)):
+        h, middle = end - start, start + (end - start) / 2
+        d1 = slope(x, start) if number else d1
+        if end == 0:
+            return x + h * d1
+        d2 = slope(x + h / 2 * d1, middle)
+        d3 = slope(x + h / 2 * d2, middle)
+        x = x + h / 6 * (d1 + 2 * d2 + 2 * d3 + slope(x + h * d3, end))
+    return x
 
 
 def _shift(probe, x, euler, sigma, branches):

@@ -5,9 +5,6 @@ the x that it would reach is a combination of recorded tensors, so the solves of
 What replaying only guesses is how outputs shift with the x that they are asked at; the best plans are then walked for real.
 """
 
-import random
-from itertools import combinations
-
 import torch
 
 from .squares import ridge
@@ -20,9 +17,9 @@ WIDTH = 24  # plans that a search goes on with
 class Replay:
     """Predicts the errors of plans from the ``traces`` (S, m, m) of the reference runs at each of S scales.
 
-    ``shifts`` (S, nodes, n, n) are the products of errors of x, at each node, and of what they did to the n - 1 branches there. An
-    output follows an error e of x by s e + r |e|: s is what the two have in common, and r, which nothing that is held foretells,
-    goes a way of its own. Without it every late call would see the reference's own image, and an early mistake would cost nothing.
+    ``shifts`` (S, nodes, n, n) are the products of errors of x, at each node, and of what they did to the n - 1 branches there.
+    An output follows an error e of x by s e + r |e|: s is what the two have in common, and r, which nothing that is held
+    foretells, goes a way of its own. Without r late calls would see the reference's image, and early mistakes would cost nothing.
     """
 
     def __init__(self, traces, shifts, branches, history):
@@ -49,8 +46,13 @@ class Replay:
             self.known.update(zip(some, self._walk(torch.tensor(some)).tolist(), strict=True))
         return [self.known[plan] for plan in plans]
 
+    def of(self, calls, plans):
+        """{plan: error} of ``plans`` and of all plans of ``calls`` nodes that were replayed."""
+        self.errors([*plans])
+        return {plan: error for plan, error in self.known.items() if len(plan) == calls}
+
     def _walk(self, plans):
-        """(P, calls) -> (P,). Every tensor is told by its coefficients, and beside them stand its products with all recorded ones."""
+        """(P, calls) -> (P,). A tensor is told by its coefficients, beside which stand its products with all recorded ones."""
         known, branches = self.traces.shape[-1], self.branches
         traces = torch.eye(known + plans.shape[1] * branches, dtype=self.traces.dtype).repeat(len(self.traces), 1, 1)
         units, traces[:, :known, :known] = traces.clone(), self.traces
@@ -99,42 +101,40 @@ def promising(replay, starts, keep):
     found = list(dict.fromkeys(starts))
     while found != best:
         best = found
-        near = {moved for plan in best for moved in _moves(plan, replay.count, replay.count)}
+        near = {moved for plan in best for moved in _moves(plan, replay.count)}
         plans = sorted(near.union(best))
         found = [plan for _, plan in sorted(zip(replay.errors(plans), plans, strict=True))][:WIDTH]
     return best[: max(keep, 1)]
 
 
-def grown(plan, calls, count, guess, keep):
-    """The ``keep`` best plans of ``calls`` nodes, by ``guess``, that hold the shorter ``plan``: what served it serves them."""
-    while calls - len(plan) > 2:
-        plan = min((_with(plan, (node,)) for node in range(count) if node not in plan), key=guess)
-    free = [node for node in range(count) if node not in plan]
-    return sorted((_with(plan, more) for more in combinations(free, calls - len(plan))), key=guess)[:keep]
+def resized(plan, calls, count, guess):
+    """A plan of ``calls`` nodes out of another: one after another is added, or left out, where ``guess`` likes that best."""
+    while len(plan) != calls:
+        more = [tuple(sorted({*plan, node})) for node in range(count) if node not in plan]
+        fewer = [tuple(node for node in plan if node != other) for other in plan[1:]]
+        plan = min(more if len(plan) < calls else fewer, key=guess)
+    return plan
 
 
-def _with(plan, nodes):
-    return tuple(sorted({*plan, *nodes}))
+def likeliest(foretold, walked):
+    """The plan of ``foretold`` ({plan: error of a replay}) that is likeliest the best of those not in ``walked`` ({plan: dB}).
 
-
-def neighbours(tried, count, walks, guess, seed):
-    """Plans to try next, until ``tried`` (plan -> dB, filled in by the caller) holds ``walks`` of them or nothing is left.
-
-    Hill climbing: of the untried neighbours of the best plan so far, the one that a replay likes best, or any, as a coin falls.
+    A replay errs alike on plans that share nodes: by how much it did where plans were walked is fitted, ridge, node by node. None
+    where all are walked.
     """
-    rng = random.Random(seed)
-    while len(tried) < walks:
-        fresh = []
-        for plan in sorted(tried, key=tried.get, reverse=True):
-            fresh = sorted(_moves(plan, count) - tried.keys(), key=guess)
-            if fresh:
-                break
-        if not fresh:
-            return
-        yield fresh[0] if rng.random() < 0.5 else rng.choice(fresh)
+    left = sorted(foretold.keys() - walked.keys())
+    if not left:
+        return None
+    nodes = torch.tensor([*walked, *left])
+    members = torch.zeros(len(nodes), int(nodes.max()) + 1, dtype=torch.float64).scatter_(1, nodes, 1.0)
+    decibels = -10 * torch.tensor([foretold[plan] for plan in [*walked, *left]], dtype=torch.float64).log10()
+    off = torch.tensor([*walked.values()], dtype=torch.float64) - decibels[: len(walked)]
+    known = members[: len(walked)]
+    shares = torch.linalg.solve(known @ known.T + torch.eye(len(known), dtype=torch.float64), off - off.mean())
+    return left[int((decibels + members @ (known.T @ shares))[len(walked) :].argmax())]
 
 
-def _moves(plan, count, far=2):
-    """Every plan that differs from ``plan`` in one node, moved by up to ``far`` steps. Node 0 stays."""
-    near = ((node, node + by) for node in plan[1:] for by in range(-far, far + 1))
-    return {tuple(sorted({*plan, to} - {node})) for node, to in near if 0 < to < count and to not in plan}
+def _moves(plan, count):
+    """Every plan that differs from ``plan`` in one node. Node 0 stays."""
+    free = [node for node in range(1, count) if node not in plan]
+    return {tuple(sorted({*plan, to} - {node})) for node in plan[1:] for to in free}

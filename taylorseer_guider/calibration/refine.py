@@ -14,10 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from ..forecast import block_means, filled
 from .ode import calls_at, stops
 from .scales import mixing
-from .squares import residual
-from .walk import Walk, fit, mean_squares
+from .walk import KEPT, Walk, fit, given, mean_squares
 
-KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 RIDGE = 1e-6  # of the mean diagonal, once every regressor has unit length
 MEMORY = 40  # moves that L-BFGS remembers
 
@@ -61,7 +59,7 @@ class Refinement:
             if self.least == before:
                 break
             move.data.copy_(self.best)
-        return fit(self.problem, self.nodes, _given(self._moved(self.best)))
+        return fit(self.problem, self.nodes, given(self._moved(self.best)))
 
     def _decibels(self):
         return self.problem.decibels(torch.tensor([self.least]).exp())
@@ -105,17 +103,6 @@ class Refinement:
         if not branches[0].requires_grad:
             raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
         return branches
-
-
-def _given(weights):
-    """What stands in the place of ``solve`` where ``weights``, (n,) float64 for each visit, are known: taken in turn."""
-    left = iter(weights)
-
-    def given(grams):
-        known = next(left)
-        return known.tolist(), float(residual(grams.sum(0), known)) / len(grams)
-
-    return given
 
 
 def _answer(row, walk):
