@@ -86,8 +86,10 @@ def test_an_interrupted_refinement_goes_on(mixture, tmp_path):
 
 
 def test_a_denoiser_without_gradients_is_refused_with_the_remedy(mixture):
+    before = mixture.calls
     with pytest.raises(ValueError, match="lets no gradient through.*refine=0"):
         calibrate(sampler("EulerEDMSampler", scale=SCALE), torch.no_grad()(mixture.__call__), runs(mixture), refine=2, **QUICK)
+    assert mixture.calls == before + 1
 
 
 def test_inference_mode_is_refused_before_anything_is_computed(mixture):

@@ -168,3 +168,11 @@ def test_a_calibration_of_one_scale_leaves_a_guider_of_another_at_scale_1_with_o
     assert Calibration.load(tmp_path / "alone.yaml") == alone
     guider = TaylorSeerGuider(scale=1, calibration=tmp_path / "alone.yaml", calls=3)
     assert guider.wrapped.__name__ == "IdentityGuider"
+
+
+@pytest.mark.slow
+def test_a_file_of_five_budgets_for_a_range_is_no_larger_than_100_kilobytes():
+    images = GaussianMixture((3, 8, 8), components=4, dtype=torch.float32)
+    options = {"calls": [5, 6, 8, 10, 13], "scales": [1.5, 3], "low": True, "substeps": 1, "walks": 1, "progress": False}
+    found = calibrate(sampler("HeunEDMSampler", scale=2), images, given(images, 1), **options)
+    assert len(found.to_yaml()) < 100_000

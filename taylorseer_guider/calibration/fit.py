@@ -34,7 +34,7 @@ def calibrated(
         probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
         fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
         start = _earlier(start, fitted)
-        output, branches = opened(probes, scales)
+        output, branches = opened(probes, scales, bool(refine))
         problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, told)
         options = {"history": history, "low": low, "peak": peak, "runs": problem.few}
         options |= {"from": zlib.crc32(start.to_yaml().encode())} if start else {}

@@ -70,12 +70,16 @@ class Probe:
             )
         return guided, raw
 
-    def opening(self):
+    def opening(self, gradient):
         """(the guided output at the run's start, how many branches it has), from one call.
 
-        2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape.
+        2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape,
+        and where a ``gradient`` is wanted of it and there is none.
         """
-        (guided, raw), scale = self._ask(self.x, self.sigmas[0]), self.scale
+        guided, raw = self._ask(self.x.clone().requires_grad_(gradient), self.sigmas[0])
+        if gradient and not guided.requires_grad:
+            raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
+        guided, raw, scale = guided.detach(), None if raw is None else raw.detach(), self.scale
         if guided.shape != self.x.shape:
             shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")

@@ -37,7 +37,7 @@ class Refinement:
         self.best, self.least, self.spent = torch.zeros(sum(map(len, self.weights)), dtype=torch.float64), math.inf, 0
 
     def run(self, times, bar):
-        """The Fit after ``times`` gradients. Raises ValueError where the denoiser lets no gradient through."""
+        """The Fit after ``times`` gradients."""
         if earlier := self.journal.move(self.nodes):
             self.best, self.spent = earlier["move"], earlier["spent"]
         move = self.best.clone().requires_grad_()
@@ -99,10 +99,7 @@ class Refinement:
         """The branches of the output, with the gradient that leads back to ``x``."""
         denoise, count = self.problem.probes[run].denoise, self.problem.branches
         large = x.numel() > KEPT
-        branches = checkpoint(denoise, x, sigma, count, use_reentrant=False) if large else denoise(x, sigma, count)
-        if not branches[0].requires_grad:
-            raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
-        return branches
+        return checkpoint(denoise, x, sigma, count, use_reentrant=False) if large else denoise(x, sigma, count)
 
 
 def _answer(row, walk):

@@ -36,9 +36,12 @@ def scales_to_walk(own, scales, degree):
     return scales, told_for(scales, degree)
 
 
-def opened(probes, scales):
-    """(the first guided output, how many branches outputs have). ValueError where several scales cannot be told apart."""
-    found = [probe.opening() for probe in probes[: len(scales)]]
+def opened(probes, scales, gradient):
+    """(the first guided output, how many branches outputs have). ValueError where several scales cannot be told apart.
+
+    And where a ``gradient`` is wanted and the denoiser lets none through.
+    """
+    found = [probe.opening(gradient) for probe in probes[: len(scales)]]
     branches = {count for _, count in found}
     if len(scales) > 1 and branches != {2}:
         raise ValueError(

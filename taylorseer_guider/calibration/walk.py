@@ -12,7 +12,7 @@ from .scales import widened
 from .squares import gram, residual, solve
 
 KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
-DIGITS = 8  # of a weight: float32 tells no more apart
+DIGITS = 7  # of a weight: float32 tells no more apart
 
 
 @dataclass(frozen=True)

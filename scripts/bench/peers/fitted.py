@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from taylorseer_guider.calibration.plans import anneal, neighbours
 from taylorseer_guider.calibration.squares import ridge
 
 from ..workloads import Workload
 from . import forecasts
+from .climbing import anneal, neighbours
 from .solvers import standalone
 
 HISTORY = 4
