@@ -11,8 +11,7 @@ from .forecast import Weights, newton_weights
 from .policy import Keep
 from .report import CALL, FORECAST
 from .settings import History
-
-ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # hosts hand sigmas over in the dtype of x
+from .trust import ROUNDED
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from .finite import total_of
 
 SIGMA_DATA = 0.5  # EDM's spread of the data
+SPREAD = 2.0  # sigma below which outputs are taken to change with it, above which with its logarithm
 RHO = 7  # EDM's schedule is uniform in sigma^(1/7)
 CHUNK = 1 << 20  # elements that a chain of additions sums at a time on a CPU, so that partial sums stay in cache
 LARGE = 1 << 16  # elements from which a matrix-vector product is faster than a chain of additions
@@ -25,7 +26,7 @@ COORDINATES = {
     "sigma": float,
     "rho": lambda sigma: sigma ** (1 / RHO),
     "log_sigma": math.log,
-    "asinh": math.asinh,  # linear below the unit spread that v is for, logarithmic above it
+    "asinh": lambda sigma: math.asinh(sigma / SPREAD),  # linear below SPREAD, logarithmic above
 }
 
 # What is forecast, other than the denoised output D itself: q = (skip x - D) / out, as sigma -> (skip, out), with x = image +

@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 
 import torch
@@ -13,7 +13,7 @@ from . import loops, shim, visits
 from .calibrated import describe, policy_for
 from .calibration_file import Calibration
 from .hosts import HOSTS, only_host, stepping
-from .interpolate import Interpolate
+from .landing import unfitted
 from .policy import Everything, Policy
 from .report import Report
 from .run import own
@@ -35,7 +35,8 @@ class TaylorSeerGuider(shim.Skipping):
 
     use_cache        false: the host's own guider, bit for bit
     interval         call at every N-th node
-    max_order        order of the forecast, less where history is shorter; 1, or 0 on samplers known to add noise
+    max_order        order of the forecast, less where history is shorter; 2 where ``landing`` forecasts, 0 on
+                     samplers known to add noise, else 1
     step_threshold   also call where sigma is further than this from the newest call
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
                      wins over interval, plan.warmup and plan.tail
@@ -49,10 +50,11 @@ class TaylorSeerGuider(shim.Skipping):
                      tolerance   forecast where the error to expect, as a share of the output, is at most this; wins over interval
                      max_skip    with tolerance: most nodes in a row to forecast (3)
     forecast         quantity    what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x -
-                                 denoised) / sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` is, on
-                                 samplers known to add no noise, v with ``calls`` or ``tolerance`` and edm with other plans;
-                                 elsewhere denoised
-                     coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto``: asinh for v, else rho
+                                 denoised) / sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` leaves it
+                                 to the solver of ``landing`` on Euler's and Heun's samplers, else it is eps on samplers
+                                 known to add no noise, denoised elsewhere
+                     coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto``: asinh for denoised
+                                 and v, else rho
                      basis       newton (divided differences) or taylor (the paper's truncated series)
     history          dtype       how outputs are held, such as bfloat16; as they are, if left out
                      device      where they are held, such as cpu; where they are, if left out
@@ -174,8 +176,7 @@ class TaylorSeerGuider(shim.Skipping):
             return Everything("planned" if settings.use_cache else "cache off")
         require_falling(schedule, sampler)
         if self._calibration is None:
-            settings = replace(settings, max_order=settings.order_on(known.stirs))
-            policy = Interpolate(settings, schedule, known.noisy)
+            policy = unfitted(settings, schedule, known)
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
             return policy
         if sampler is None:

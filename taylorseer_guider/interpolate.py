@@ -15,18 +15,15 @@ from .settings import AUTO, Settings
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Forecasts by ``settings`` on ``schedule``; where ``noisy``, the sampler may add noise, which forecasts must not hand on."""
+    """Forecasts of ``quantity`` by ``settings``, whose ``max_order`` is known, on ``schedule``."""
 
     settings: Settings
     schedule: object = field(repr=False)
-    noisy: bool = True
-    quantity: str | None = None  # None: the one that suits settings and sampler
+    quantity: str = "denoised"
 
     def __post_init__(self):
-        quantity = self.quantity or self.settings.quantity_on(self.noisy or self.schedule.rising)
-        object.__setattr__(self, "quantity", quantity)
-        object.__setattr__(self, "_mix", QUANTITIES[quantity])
-        object.__setattr__(self, "_coordinate", COORDINATES[self.settings.forecast.coordinate_of(quantity)])
+        object.__setattr__(self, "_mix", QUANTITIES[self.quantity])
+        object.__setattr__(self, "_coordinate", COORDINATES[self.settings.forecast.coordinate_of(self.quantity)])
 
     def forecasting(self, quantity):
         """The same policy for another quantity."""

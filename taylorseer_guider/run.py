@@ -214,9 +214,13 @@ class Run:
         branches = branches_of(denoised, asked.x, keep.branches) if apart else [denoised if again else guided]
         self.remember(visit, asked.x, branches)
         weights = self.policy.weights(visit, self.history)
-        if weights is None:
+        recorded = torch.is_grad_enabled() and denoised.requires_grad  # which a weighted sum would lose
+        if recorded:
+            self.fall_back("gradients")
+        if weights is None or recorded:
             return own(combine(denoised) if apart else guided, denoised)
-        return self._weighted(visit, asked.x, weights)
+        output = self._weighted(visit, asked.x, weights)
+        return combine(output) if again else output
 
     def remember(self, visit, x, branches):
         """Take the ``branches`` of a call's output into history."""

@@ -1,11 +1,16 @@
 """A run's schedule: what its keys stand for, which node a visit is at, and which nodes are called. Floats in, bools out."""
 
 import math
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from statistics import NormalDist
 
-TURNS = NormalDist(-0.25, 2.25)  # log(sigma) at which a denoiser's outputs turn: where `spread` puts the calls
-FLOOR = 1e-9  # share of a node that lies far from all of it
+import torch
+
+from .forecast import RHO
+
+TURNS = NormalDist(0, 2.25)  # log(sigma) at which a denoiser's outputs turn
+EVEN = 0.4
+LARGEST = 1e6  # sigma beyond which all is noise: schedules of alphas begin at infinity
 NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
 
 
@@ -97,23 +102,37 @@ def plan(sigmas, *, interval=1, warmup=1, tail=0, nodes=None, step_threshold=Non
 
 
 def spread(sigmas, calls):
-    """``calls`` of the nodes, as indices: the first one, then as densely as outputs turn, which is normal in log(sigma).
+    """``calls`` of the nodes, as indices: the first one, then those that leave the least sum of squared gaps.
 
-    Outputs hardly change while sigma is far above the data's spread, and again where the image is settled. ``TURNS`` is the best
-    of several tried on the embedded model's training photographs; calibrated plans put their calls there, too. ValueError for
-    more calls than nodes, and for sigmas that do not fall.
+    A gap is a difference of ``above``, which is steep where outputs turn; the last one goes from the last call to half of the
+    last sigma. So none is wide for want of luck in rounding. ValueError for more calls than nodes, and for sigmas that do not
+    fall.
     """
     if calls > len(sigmas):
         raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
     if not all(a >= b >= 0 for a, b in pairwise(sigmas)):
         raise ValueError(f"calls={calls}: only falling sigmas can be spread over; give interval or plan.nodes")
-    logs = [math.log(sigma) if sigma > 0 else -math.inf for sigma in sigmas]
-    above = [TURNS.cdf(a / 2 + b / 2) for a, b in pairwise(logs)] + [TURNS.cdf(logs[-1])]
-    shares = [a - b + FLOOR for a, b in pairwise(above)]  # of every node but the first
-    left, rest = calls - 1, sorted(shares)
-    while rest and rest[-1] * left >= sum(rest):  # a node that more than one call would fall on takes one
-        rest.pop()
-        left -= 1
-    scale = left / sum(rest) if rest else math.inf
-    passed = [math.floor(total + 0.5) for total in accumulate((min(1.0, scale * share) for share in shares), initial=0.0)]
-    return [0, *(i for i, (before, after) in enumerate(pairwise(passed), start=1) if after > before)]
+    place = torch.tensor(above([*sigmas, sigmas[-1] / 2]), dtype=torch.float64)
+    gaps = (place[:-1, None] - place).square()
+    gaps.masked_fill_(torch.ones_like(gaps, dtype=torch.bool).tril(), math.inf)  # calls go on
+    gaps, rest, following = gaps[:, :-1], gaps[:, -1], []  # ``rest``: the least sum from each node on
+    for _ in range(calls - 1):
+        rest, chosen = (gaps + rest).min(dim=1)
+        following.append(chosen.tolist())
+    nodes = [0]
+    for chosen in reversed(following):
+        nodes.append(chosen[nodes[-1]])
+    return nodes
+
+
+def above(sigmas):
+    """Where each of ``sigmas`` stands between 1, pure noise, and 0: by ``TURNS``, and by ``EVEN`` evenly in sigma^(1/7) as EDM's.
+
+    Outputs hardly change while sigma is far above the data's spread, and again where the image is settled; but how large the
+    spread is, and whether data have an offset, is not known here, so some calls go everywhere.
+    """
+    finite = [min(sigma, LARGEST) for sigma in sigmas]
+    evenly = [sigma ** (1 / RHO) for sigma in finite]
+    length = evenly[0] - evenly[-1] or 1.0
+    turned = [TURNS.cdf(math.log(sigma)) if sigma > 0 else 0.0 for sigma in finite]
+    return [(1 - EVEN) * turn + EVEN * (even - evenly[-1]) / length for turn, even in zip(turned, evenly, strict=True)]

@@ -14,7 +14,7 @@ from .forecast import BASES, COORDINATES, QUANTITIES
 
 logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
-AUTO = "auto"  # the quantity that suits the sampler and the plan, the coordinate that suits the quantity
+AUTO = "auto"  # what suits the sampler
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,18 @@ class Forecast:
         _one_of("forecast.coordinate", self.coordinate, (AUTO, *COORDINATES))
         _one_of("forecast.basis", self.basis, BASES)
 
+    def quantity_on(self, noisy):
+        """The quantity; where it is left out, ``eps``, but ``denoised`` where a sampler may add noise (``noisy``).
+
+        Both are at home in data of any offset and spread. eps follows x, and would hand noise on that was added meanwhile.
+        """
+        return self.quantity if self.quantity != AUTO else "denoised" if noisy else "eps"
+
     def coordinate_of(self, quantity):
         """The coordinate to forecast ``quantity`` in."""
         if self.coordinate != AUTO:
             return self.coordinate
-        return "asinh" if quantity == "v" else "rho"
+        return "asinh" if quantity in ("denoised", "v") else "rho"
 
 
 @dataclass(frozen=True)
@@ -119,24 +126,20 @@ class Settings:
         all_called = self.interval == 1 and self.repeat_visits == "compute" and planned == (None,) * 4
         return not self.use_cache or all_called
 
-    def order_on(self, stirred):
-        """The order of forecasts on a sampler that is known to add noise on the way (``stirred``), or on another.
+    @property
+    def may_land(self):
+        """Whether the forecasts are left to the solver of ``landing``, on samplers whose steps are known."""
+        left = self.forecast.quantity, self.forecast.basis, self.repeat_visits, self.plan.tolerance
+        return left == (AUTO, Forecast.basis, REPEATS[0], None)
+
+    def order_on(self, noisy, landing):
+        """The order of forecasts on a sampler that is known to add noise on the way (``noisy``), of ``landing``, or elsewhere.
 
         New noise moves outputs in ways that earlier ones do not foretell: a line through two of them goes on with the old.
         """
-        return self.max_order if self.max_order is not None else int(not stirred)
-
-    def quantity_on(self, noisy):
-        """The quantity to forecast on a sampler that adds noise on the way (``noisy``), or on one that adds none.
-
-        Where x is small noise on an image, v follows x closest: nearest if calls are where outputs turn, but what noise is left
-        between calls that are too far apart there stays as grain. edm is safer where nobody looked where they turn.
-        """
-        if self.forecast.quantity != AUTO:
-            return self.forecast.quantity
-        if noisy:
-            return "denoised"
-        return "edm" if self.calls is None and self.plan.tolerance is None else "v"
+        if self.max_order is not None:
+            return self.max_order
+        return 0 if noisy else 2 if landing else 1
 
 
 OPTIONS = tuple(option.name for option in fields(Settings))

@@ -57,7 +57,8 @@ def test_the_error_falls_with_smaller_intervals(name):
 def test_every_coordinate_and_basis_comes_near_the_full_run(coordinate, basis):
     problem = GaussianMixture(spread=0.6)
     full, _ = sample("EulerEDMSampler", problem, VANILLA, scale=1.5)
-    image, _ = sample("EulerEDMSampler", problem, scale=1.5, interval=2, max_order=1, coordinate=coordinate, basis=basis)
+    options = {"quantity": "denoised", "coordinate": coordinate, "basis": basis, "max_order": 1}
+    image, _ = sample("EulerEDMSampler", problem, scale=1.5, interval=2, **options)
     assert 0 < error(image, full) < 0.2
 
 
@@ -67,7 +68,7 @@ def test_a_denoiser_that_is_linear_in_the_coordinate_is_forecast_to_rounding():
 
     x, slope = torch.randn(2, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
     full = sampler("EulerEDMSampler", IDENTITY)(denoiser, x, {"vector": slope})
-    built = sampler("EulerEDMSampler", scale=0, interval=3, warmup=2, max_order=1, coordinate="rho")
+    built = sampler("EulerEDMSampler", scale=0, interval=3, warmup=2, max_order=1, quantity="denoised", coordinate="rho")
     torch.testing.assert_close(built(denoiser, x, {"vector": slope}), full, rtol=0, atol=1e-6)
     assert built.guider.report.calls == 8
 
@@ -90,7 +91,7 @@ def test_scale_1_gives_vanilla_cfgs_result_from_one_branch_where_there_are_forec
     problem, nodes = GaussianMixture(), list(range(20))
     full, _ = sample("EulerEDMSampler", problem, VANILLA, scale=1.0)
     problem.seen.clear()
-    image, built = sample("EulerEDMSampler", problem, scale=1.0, plan={"nodes": nodes})
+    image, built = sample("EulerEDMSampler", problem, scale=1.0, plan={"nodes": nodes}, quantity="denoised")
     torch.testing.assert_close(image, full, rtol=1e-9, atol=1e-9)
     assert {seen.shape[0] for seen in problem.seen} == {2}
     assert isinstance(built.guider, IdentityGuider)
@@ -119,8 +120,8 @@ def test_later_at_every_node_is_nearer_to_the_exact_solution_than_the_full_run_a
 
 
 def test_later_is_the_plain_sampler_where_no_visit_looks_ahead():
-    plain, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2)
-    later, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2, repeat_visits="later")
+    plain, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2, quantity="eps")
+    later, _ = sample("EulerEDMSampler", GaussianMixture(), interval=2, quantity="eps", repeat_visits="later")
     assert torch.equal(plain, later)
 
 
@@ -138,7 +139,7 @@ def test_nothing_leaks_between_runs_sizes_and_batches(options):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_calls_is_a_budget_that_is_kept(name):
     problem, errors = GaussianMixture(), []
-    full, _ = sample(name, problem, interval=1, repeat_visits="reuse", quantity="v")
+    full, _ = sample(name, problem, interval=1)
     for calls in (5, 8, 13, 20):
         problem.calls = 0
         image, built = sample(name, problem, calls=calls)
@@ -231,7 +232,7 @@ def test_history_kept_in_a_half_type_takes_half_the_room():
         sample("EulerEDMSampler", problem, max_order=2, history_dtype=dtype)[1].guider.report.peak_bytes
         for dtype in (None, "bfloat16")
     ]
-    assert peaks[0] == 2 * peaks[1] == 3 * 2 * 48 * 4
+    assert peaks[0] == 2 * peaks[1] == 4 * 2 * 48 * 4
 
 
 def test_history_is_freed_when_the_run_ends_and_the_report_stays():

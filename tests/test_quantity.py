@@ -22,18 +22,14 @@ def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_fo
     assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
 
 
-PLANS = [({}, "edm"), ({"activate": [0, 9]}, "edm"), ({"calls": 7}, "v"), ({"tolerance": 0.1}, "v")]
-
-
-@pytest.mark.parametrize(("plan", "quantity"), PLANS)
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_auto_suits_the_plan_where_the_sampler_adds_no_noise(name, plan, quantity):
-    by_itself, named, denoised = (sample(name, GaussianMixture(), **plan, **options)[0] for options in
-                                  ({}, {"quantity": quantity}, {"quantity": "denoised"}))  # fmt: skip
+@pytest.mark.parametrize("plan", [{}, {"activate": [0, 9]}, {"calls": 7}, {"tolerance": 0.1}])
+def test_auto_is_eps_where_the_sampler_adds_no_noise_and_its_steps_are_not_known(plan):
+    by_itself, named, denoised = (sample("DPMPP2MSampler", GaussianMixture(), **plan, **options)[0] for options in
+                                  ({}, {"quantity": "eps"}, {"quantity": "denoised"}))  # fmt: skip
     assert torch.equal(by_itself, named) and not torch.equal(by_itself, denoised)
 
 
-@pytest.mark.parametrize(("quantity", "coordinate"), [("v", "asinh"), ("edm", "rho"), ("eps", "rho"), ("denoised", "rho")])
+@pytest.mark.parametrize(("quantity", "coordinate"), [("v", "asinh"), ("edm", "rho"), ("eps", "rho"), ("denoised", "asinh")])
 def test_the_coordinate_suits_the_quantity(quantity, coordinate):
     by_itself, named = (sample("EulerEDMSampler", GaussianMixture(), quantity=quantity, **options)[0] for options in
                         ({}, {"coordinate": coordinate}))  # fmt: skip
@@ -81,7 +77,8 @@ class EulerAncestralSampler(EulerEDMSampler):
 @pytest.mark.parametrize(
     ("built", "options", "order"),
     [
-        (euler(), {}, 1), (euler(EulerAncestralSampler), {}, 0), (euler(churn=4.0), {}, 0), (euler(SomethingEulerSampler), {}, 1),
+        (euler(), {}, 2), (euler(), {"quantity": "eps"}, 1),
+        (euler(EulerAncestralSampler), {}, 0), (euler(churn=4.0), {}, 0), (euler(SomethingEulerSampler), {}, 1),
         (euler(EulerAncestralSampler), {"max_order": 2}, 2), (euler(churn=4.0), {"max_order": 1}, 1), (None, {}, 1),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ from problems import GaussianMixture, sample
 
 
 def report():
-    return sample("HeunEDMSampler", GaussianMixture(), interval=3)[1].guider.report
+    return sample("HeunEDMSampler", GaussianMixture(), interval=3, quantity="edm")[1].guider.report
 
 
 def test_totals_are_those_of_the_visits():

@@ -7,7 +7,7 @@ from statistics import fmean
 from tqdm import tqdm
 
 from taylorseer_guider.forecast import BASES, COORDINATES, QUANTITIES
-from taylorseer_guider.settings import Settings
+from taylorseer_guider.settings import Forecast, Settings
 
 from .compare import references, scales
 from .devices import moved
@@ -58,9 +58,8 @@ def option_table(rows, most=12):
     for label in dict.fromkeys(found["label"].rpartition(",")[0] for found in rows):
         per_solver = [_mean([found for found in rows if found["label"] == f"{label}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, fmean(per_solver)]
-    default = Settings(calls=5)  # every budget is spread
-    quantity = default.quantity_on(noisy=False)
-    chosen = named(default.forecast.coordinate_of(quantity), default.forecast.basis, quantity, default.order_on(False))
+    quantity = Forecast().quantity_on(noisy=False)  # where a sampler's steps are not known; else forecasts are left to `landing`
+    chosen = named(Forecast().coordinate_of(quantity), Forecast().basis, quantity, Settings().order_on(False, landing=False))
     order = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(order, start=1):

@@ -69,7 +69,7 @@ def test_a_rising_schedule_is_forecast_in_sigma():
     problem, inputs = Polynomial(), GaussianMixture().inputs()
     full = rising(target=VANILLA, scale=2.0)(problem, *inputs)
     problem.calls = 0
-    forecasting = rising(scale=2.0, max_order=2, activate=[0, 1, 2, 5, 11])
+    forecasting = rising(scale=2.0, max_order=2, coordinate="rho", activate=[0, 1, 2, 5, 11])
     result = forecasting(problem, *inputs)
     torch.testing.assert_close(result, full, rtol=0, atol=1e-9)
     report = forecasting.guider.report
@@ -101,7 +101,7 @@ def test_a_guider_called_with_the_step_combines_forecast_branches(name):
     wrapped = {"target": f"{__name__}.SteppedCFG", "params": {}}
     problem, inputs = Polynomial(), GaussianMixture().inputs()
     full = rising(True, wrapped["target"], scale=2.0)(problem, *inputs)
-    settings = EXACT if name == "exact" else {"max_order": 2, "activate": [0, 1, 2, 5, 11]}
+    settings = EXACT if name == "exact" else {"max_order": 2, "coordinate": "rho", "activate": [0, 1, 2, 5, 11]}
     result = rising(True, scale=2.0, guider_config=wrapped, **settings)(problem, *inputs)
     if name == "exact":
         assert torch.equal(result, full)

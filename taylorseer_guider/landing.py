@@ -1,0 +1,115 @@
+"""The policy without a calibration where it is known how the host steps: a solver with a corrector, on whose path hosts land.
+
+With z = 1 / sigma, dx/dsigma = (x - D) / sigma says d(x z) = D dz. Through the outputs that are held runs a polynomial P in a
+coordinate of sigma, and where it leads to is known exactly,
+
+    x' z' = x z + integral of P dz from z to z',
+
+so a step of Euler's method goes there if its output is the mean of P over that stretch of z: that is what each visit is
+answered with. When a call has given a new output at sigma_k, the polynomial that led there from the call before is known to have
+missed its next term, so x is known to be off by
+
+    off = sigma_k * integral of (P with the new output - P without) dz from z_{k-1} to z_k,
+
+and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call.
+Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as
+Euler's, and its corrector is answered so that x stays where it is, or is put right.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import mul
+
+from .forecast import Weights, distinct
+from .interpolate import Interpolate
+from .report import CALL
+from .trust import ROUNDED
+
+ENDING = 1  # order of the polynomial in the step that ends at sigma 0
+PIECES = 8  # of Simpson's rule for each unit of log(sigma)
+
+
+@dataclass(frozen=True)
+class Landing(Interpolate):
+    """Answers that lead a sampler whose steps are Euler's, or Heun's (``heun``), along the solver's path."""
+
+    heun: bool = False
+
+    @cached_property
+    def keep(self):
+        return replace(super().keep, count=self.settings.max_order + 2)
+
+    def weights(self, visit, history):
+        step, sigmas = self._step(visit), [held.sigma for held in history]
+        called = visit.action == CALL
+        corrector = step is not None and step != visit.node
+        if step is None or (called and corrector and len(sigmas) == 1):
+            return None if called else super().weights(visit, history)
+        start, end = self.schedule.nodes[step], self._end(step)
+        unknown = int(called and corrector)  # to the predictor of this step: the newest output
+        means, order = self._means(sigmas[unknown:], start, end)
+        found = _filled([0.0] * unknown + means, len(sigmas))
+        if called and end > 0:
+            share = (2 if corrector else 1) * end / (start - end)
+            found = [mean + share * off for mean, off in zip(found, self._off(sigmas), strict=True)]
+        return Weights(0.0, tuple(found), (), order, sum(map(abs, found)))
+
+    def _step(self, visit):
+        """The step that a visit serves: that of its node, or, for Heun's corrector, the one before. None at no node."""
+        node = visit.node
+        if node is None or not math.isclose(visit.sigma, self.schedule.nodes[node], rel_tol=ROUNDED):
+            return None
+        ahead = visit.number % 2 == 1 if visit.step is None else node > visit.step
+        return node - 1 if self.heun and ahead and node else node
+
+    def _end(self, step):
+        return (*self.schedule.nodes, 0.0)[step + 1]
+
+    def _means(self, sigmas, start, end):
+        """(weights of outputs at ``sigmas``, newest first, in the mean of P from ``start`` to ``end``; the order of P)."""
+        most = self.settings.max_order if end > 0 else min(self.settings.max_order, ENDING)
+        chosen = distinct([self._coordinate(sigma) for sigma in sigmas], most + 1)
+        nodes = [sigmas[i] for i in chosen]
+        if end > 0:
+            points, shares = simpson(start, end)
+            each = [self.interpolation(nodes, point) for point in points]
+            mean = [sum(map(mul, shares, weights)) for weights in zip(*each, strict=True)]
+        else:
+            mean = self.interpolation(nodes, end)
+        found = [0.0] * (chosen[-1] + 1)
+        for index, weight in zip(chosen, mean, strict=True):
+            found[index] = weight
+        return found, len(chosen) - 1
+
+    def _off(self, sigmas):
+        """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off there, to be added to it."""
+        if len(sigmas) == 1:
+            return [0.0]
+        newest, before = sigmas[:2]
+        (knowing, _), (foretold, _) = self._means(sigmas, before, newest), self._means(sigmas[1:], before, newest)
+        stretch = 1 - newest / before  # of z, in units of 1 / newest
+        pairs = zip(_filled(knowing, len(sigmas)), _filled([0.0, *foretold], len(sigmas)), strict=True)
+        return [stretch * (a - b) for a, b in pairs]
+
+
+def unfitted(settings, schedule, stepping):
+    """The policy without a calibration for a sampler of which ``stepping`` is known."""
+    lands = settings.may_land and stepping.method is not None
+    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands))
+    if lands:
+        return Landing(settings, schedule, heun=stepping.method == "heun")
+    return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
+
+
+def _filled(weights, count):
+    return weights + [0.0] * (count - len(weights))
+
+
+def simpson(start, end):
+    """(sigmas from ``start`` to ``end``, their shares in a mean over 1 / sigma), by Simpson's rule in log(sigma)."""
+    length = math.log(start / end)
+    pieces = 2 * math.ceil(PIECES * length / 2)
+    points = [start * math.exp(-length * i / pieces) for i in range(pieces + 1)]
+    shares = [(1 if i in (0, pieces) else 4 if i % 2 else 2) / point for i, point in enumerate(points)]
+    return points, [share / sum(shares) for share in shares]

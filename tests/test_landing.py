@@ -1,0 +1,104 @@
+"""The policy without a calibration where it is known how the host steps: every answer lands the host on the solver's path."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from problems import VANILLA, GaussianMixture, sample, sampler
+from taylorseer_guider.landing import Landing, simpson
+from taylorseer_guider.schedule import Schedule
+
+HOSTS = ("EulerEDMSampler", "HeunEDMSampler")
+SPARSE = {"plan": {"nodes": [0, 2, 3, 7, 11, 12, 18]}}
+
+
+def exact_on_a_line(x, sigmas, level, slope):
+    """x at the last of ``sigmas`` in a run of D = level + slope * asinh(sigma / 2)."""
+    start, end = sigmas[0], sigmas[-1]
+    total = torch.zeros_like(x)
+    for a, b in itertools.pairwise(sigmas):
+        points, shares = simpson(a, b)
+        mean = sum(share * math.asinh(point / 2) for point, share in zip(points, shares, strict=True))
+        total += (level + slope * mean) * (1 / b - 1 / a)
+    return end * (x * math.sqrt(1 + start**2) / start + total)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_outputs_on_a_line_are_followed_to_rounding_however_the_host_steps(name, order):
+    level, slope = torch.randn(2, 1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    built, seen = sampler(name, scale=0, max_order=order, **SPARSE), []
+
+    def denoiser(x, sigma, cond):
+        seen.append((x, sigma[0].item()))
+        return (level + slope * torch.asinh(sigma / 2)[:, None]).expand_as(x)
+
+    x = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    ended = built(denoiser, x, {})
+    sigmas = built.discretization(20).double().tolist()
+    assert [sigma for _, sigma in seen] == pytest.approx([sigmas[node] for node in SPARSE["plan"]["nodes"]])
+    torch.testing.assert_close(ended, level.expand_as(x), rtol=0, atol=1e-9)  # the line at sigma 0
+    for at, sigma in seen[2:]:  # the second call puts right what one output could not foretell
+        known = [node for node in sigmas if node >= sigma * (1 - 1e-9)]
+        torch.testing.assert_close(at, exact_on_a_line(x, known, level, slope), rtol=0, atol=1e-5)
+
+
+def test_eulers_and_heuns_steps_land_on_one_path():
+    ends = [sample(name, GaussianMixture(), scale=1.5, calls=8)[0] for name in HOSTS]
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-10)
+
+
+def test_a_call_costs_nothing_more_than_the_plan_says():
+    problem = GaussianMixture()
+    _, built = sample("HeunEDMSampler", problem, **SPARSE)
+    assert problem.calls == built.guider.report.calls == 7
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_node_called_is_nearer_to_the_exact_solution_than_the_hosts_own_run(name):
+    problem = GaussianMixture(spread=0.6)
+    exact, _ = sample("HeunEDMSampler", problem, VANILLA, num_steps=400, scale=1.5)
+    full, _ = sample(name, problem, VANILLA, scale=1.5)
+    landed, _ = sample(name, problem, interval=1, scale=1.5)
+    assert (landed - exact).norm() < 0.5 * (full - exact).norm()
+
+
+def test_the_error_falls_with_more_than_the_square_of_the_step():
+    problem = GaussianMixture(spread=0.6)
+    exact, _ = sample("HeunEDMSampler", problem, VANILLA, num_steps=2000, scale=1.5)
+    errors = [(sample("EulerEDMSampler", problem, num_steps=n, interval=1, scale=1.5)[0] - exact).norm() for n in (60, 120)]
+    assert errors[0] / errors[1] > 2**2
+
+
+def test_the_corrector_is_what_brings_it_nearer(monkeypatch):
+    problem = GaussianMixture(spread=0.6)
+    exact, _ = sample("HeunEDMSampler", problem, VANILLA, num_steps=400, scale=1.5)
+    errors = []
+    for _ in range(2):
+        errors.append((sample("HeunEDMSampler", problem, calls=10, scale=1.5)[0] - exact).norm())
+        monkeypatch.setattr(Landing, "_off", lambda self, sigmas: [0.0] * len(sigmas))
+    assert errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.parametrize("options", [{"quantity": "eps"}, {"basis": "taylor"}, {"repeat_visits": "later"}, {"tolerance": 0.1}])
+def test_who_names_what_is_forecast_gets_that(options):
+    built = sampler("HeunEDMSampler", **options)
+    assert not isinstance(policy_of(built), Landing)
+
+
+@pytest.mark.parametrize(("name", "lands"), [("EulerEDMSampler", True), ("HeunEDMSampler", True), ("DPMPP2MSampler", False)])
+def test_only_samplers_whose_steps_are_known_are_landed(name, lands):
+    assert isinstance(policy_of(sampler(name)), Landing) is lands
+
+
+def policy_of(built):
+    return built.guider.policy(Schedule(built.discretization(20)), built, torch.float64)
+
+
+def test_shares_of_a_stretch_are_a_mean_over_one_over_sigma():
+    points, shares = simpson(8.0, 0.5)
+    assert sum(shares) == pytest.approx(1) and all(share > 0 for share in shares)
+    mean_of_sigma = sum(share * point for share, point in zip(shares, points, strict=True))
+    assert mean_of_sigma == pytest.approx(math.log(8.0 / 0.5) / (1 / 0.5 - 1 / 8.0), rel=1e-4)
