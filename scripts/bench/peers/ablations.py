@@ -100,7 +100,7 @@ def fit_ablation(calibration, budget, workload, kind, gradients, target, recipe=
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
-    known = calibration.budget(budget)
+    known = calibration.budget(budget).mixed(newton_weights(calibration.fitted.scales, workload.scale))
     if kind in ("weights", "theory"):
         problem = posed(calibration, known, workload, target, finely=kind == "theory")
         weigh = toward(theories(calibration, known, workload.scale)) if kind == "theory" else given(known)
