@@ -26,7 +26,6 @@ from .interpolate import Interpolate
 from .report import CALL
 from .trust import ROUNDED
 
-ENDING = 1  # order of the polynomial in the step that ends at sigma 0
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
 
@@ -68,15 +67,14 @@ class Landing(Interpolate):
 
     def _means(self, sigmas, start, end):
         """(weights of outputs at ``sigmas``, newest first, in the mean of P from ``start`` to ``end``; the order of P)."""
-        most = self.settings.max_order if end > 0 else min(self.settings.max_order, ENDING)
-        chosen = distinct([self._coordinate(sigma) for sigma in sigmas], most + 1)
+        chosen = distinct([self._coordinate(sigma) for sigma in sigmas], self.settings.max_order + 1)
         nodes = [sigmas[i] for i in chosen]
         if end > 0:
             points, shares = simpson(start, end)
             each = [self.interpolation(nodes, point) for point in points]
             mean = [sum(map(mul, shares, weights)) for weights in zip(*each, strict=True)]
         else:
-            mean = self.interpolation(nodes, end)
+            mean = self.interpolation(nodes, start)  # samplers end at the output of the last node
         found = [0.0] * (chosen[-1] + 1)
         for index, weight in zip(chosen, mean, strict=True):
             found[index] = weight
