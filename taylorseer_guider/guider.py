@@ -35,8 +35,8 @@ class TaylorSeerGuider(shim.Skipping):
 
     use_cache        false: the host's own guider, bit for bit
     interval         call at every N-th node
-    max_order        order of the forecast, less where history is shorter; 2 where ``landing`` forecasts, 0 on
-                     samplers known to add noise, else 1
+    max_order        order of the forecast, less where history is shorter; 2 where ``landing`` forecasts at scales
+                     below 2, 0 on samplers known to add noise, else 1
     step_threshold   also call where sigma is further than this from the newest call
     calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
                      wins over interval, plan.warmup and plan.tail
@@ -176,7 +176,7 @@ class TaylorSeerGuider(shim.Skipping):
             return Everything("planned" if settings.use_cache else "cache off")
         require_falling(schedule, sampler)
         if self._calibration is None:
-            policy = unfitted(settings, schedule, known)
+            policy = unfitted(settings, schedule, known, _largest(self.scale))
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
             return policy
         if sampler is None:
@@ -274,6 +274,11 @@ def _build(cls, scale, params):
         names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
         raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
     return cls(**params)
+
+
+def _largest(scale):
+    """A guidance scale as one number: of a tensor of several, as video guiders have, the largest."""
+    return float(scale.max()) if torch.is_tensor(scale) else scale
 
 
 def _takes_scale(cls):

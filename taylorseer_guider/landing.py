@@ -91,10 +91,10 @@ class Landing(Interpolate):
         return [stretch * (a - b) for a, b in pairs]
 
 
-def unfitted(settings, schedule, stepping):
-    """The policy without a calibration for a sampler of which ``stepping`` is known."""
+def unfitted(settings, schedule, stepping, scale):
+    """The policy without a calibration for a sampler of which ``stepping`` is known, at a guidance ``scale``."""
     lands = settings.may_land and stepping.method is not None
-    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands))
+    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale))
     if lands:
         return Landing(settings, schedule, heun=stepping.method == "heun")
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))

@@ -15,6 +15,7 @@ from .forecast import BASES, COORDINATES, QUANTITIES
 logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
 AUTO = "auto"  # what suits the sampler
+STRONG = 2.0  # guidance scale from which forecasts are of order 1 at most
 
 
 @dataclass(frozen=True)
@@ -132,14 +133,16 @@ class Settings:
         left = self.forecast.quantity, self.forecast.basis, self.repeat_visits, self.plan.tolerance
         return left == (AUTO, Forecast.basis, REPEATS[0], None)
 
-    def order_on(self, noisy, landing):
+    def order_on(self, noisy, landing, scale):
         """The order of forecasts on a sampler that is known to add noise on the way (``noisy``), of ``landing``, or elsewhere.
 
-        New noise moves outputs in ways that earlier ones do not foretell: a line through two of them goes on with the old.
+        New noise moves outputs in ways that earlier ones do not foretell: a line through two of them goes on with the old. And
+        guidance of a large ``scale`` makes outputs swing wider than a parabola follows (DPM-Solver++, arXiv 2211.01095, section
+        4: why guided sampling is better off with lower orders).
         """
         if self.max_order is not None:
             return self.max_order
-        return 0 if noisy else 2 if landing else 1
+        return 0 if noisy else 2 if landing and scale < STRONG else 1
 
 
 OPTIONS = tuple(option.name for option in fields(Settings))

@@ -59,7 +59,7 @@ def option_table(rows, most=12):
         per_solver = [_mean([found for found in rows if found["label"] == f"{label}, {solver}"]) for solver in SAMPLERS]
         means[label] = [*per_solver, fmean(per_solver)]
     quantity = Forecast().quantity_on(noisy=False)  # where a sampler's steps are not known; else forecasts are left to `landing`
-    chosen = named(Forecast().coordinate_of(quantity), Forecast().basis, quantity, Settings().order_on(False, landing=False))
+    chosen = named(Forecast().coordinate_of(quantity), Forecast().basis, quantity, Settings().order_on(False, False, 1))
     order = sorted(means, key=lambda label: -means[label][-1])
     lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
     for rank, label in enumerate(order, start=1):
