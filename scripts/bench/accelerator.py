@@ -16,7 +16,7 @@ from .methods import FULL_RUN
 
 
 class Graph:
-    """``denoiser`` as a CUDA graph for each shape of x: its inputs and its output are always the same memory."""
+    """``denoiser`` as a CUDA graph for each shape of x; its output is copied, since multistep solvers hold what they were given."""
 
     def __init__(self, denoiser):
         self.denoiser, self.graphs = denoiser, {}
@@ -30,7 +30,7 @@ class Graph:
         for place, tensor in zip(held, given, strict=True):
             place.copy_(tensor)
         graph.replay()
-        return output
+        return output.clone()
 
     def _captured(self, held, keys):
         x, sigma, cond = held[0], held[1], dict(zip(keys, held[2:], strict=True))
