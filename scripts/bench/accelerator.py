@@ -16,7 +16,7 @@ from .methods import FULL_RUN
 
 
 class Graph:
-    """``denoiser`` as a CUDA graph for each shape of x; its output is copied, since multistep solvers hold what they were given."""
+    """``denoiser`` as a CUDA graph for each shape of x. Its output is copied: solvers hold what they were given."""
 
     def __init__(self, denoiser):
         self.denoiser, self.graphs = denoiser, {}
