@@ -24,6 +24,7 @@ class Calibrated:
     calibration: Calibration = field(repr=False)
     budget: Budget = field(repr=False)
     history: History = field(default_factory=History)
+    reason: str = "calibrated"
 
     @cached_property
     def _nodes(self):
@@ -47,7 +48,7 @@ class Calibrated:
                 f"the calibration does not fit this run: visit {visit.number} is at sigma {visit.sigma or math.nan:.6g} here, "
                 f"it was fitted for {expected}"
             )
-        return (CALL if row.call else FORECAST), "calibrated"
+        return (CALL if row.call else FORECAST), self.reason
 
     def weights(self, visit, history):
         row = self.budget.rows[visit.number]

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -14,9 +14,10 @@ from .calibrated import describe, policy_for
 from .calibration_file import Calibration
 from .hosts import HOSTS, only_host, stepping
 from .landing import unfitted
+from .learning import Learner
 from .policy import Everything, Policy
 from .report import Report
-from .run import own
+from .run import Run, own
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, finite_number, regrouped
 from .standalone.config import get_obj_from_str
@@ -42,6 +43,9 @@ class TaylorSeerGuider(shim.Skipping):
                      wins over interval, plan.warmup and plan.tail
     calibration      file of plans and weights solved for this model (``calibrate``), at one scale or for a range; of the other
                      options only use_cache, calls, guider_config, history and the scale then count
+    learn            with calls: true: the first picture of a sampler, schedule, scale and size is the host's full run, and plan
+                     and weights are learnt from it for all later ones, for no more calls than it took; or a file, which is read
+                     if it is there, and else written then
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     plan             nodes       step indices to call at; wins over interval, warmup and tail
@@ -68,13 +72,13 @@ class TaylorSeerGuider(shim.Skipping):
     def __init__(
         self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int | None = None,
         step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
-        repeat_visits: str = "reuse", guider_config: Mapping | None = None, plan: Mapping | None = None,
-        forecast: Mapping | None = None, history: Mapping | None = None, **inner,
+        learn: bool | str | os.PathLike = False, repeat_visits: str = "reuse", guider_config: Mapping | None = None,
+        plan: Mapping | None = None, forecast: Mapping | None = None, history: Mapping | None = None, **inner,
     ) -> None:  # fmt: skip
         named = {
             "use_cache": use_cache, "interval": interval, "max_order": max_order, "step_threshold": step_threshold,
-            "calls": calls, "calibration": calibration, "repeat_visits": repeat_visits, "plan": plan, "forecast": forecast,
-            "history": history,
+            "calls": calls, "calibration": calibration, "learn": learn, "repeat_visits": repeat_visits,
+            "plan": plan, "forecast": forecast, "history": history,
         }  # fmt: skip
         finite_number("scale", scale, SCALE_REMEDY)
         settings, inner = _parted({**named, **inner})
@@ -90,6 +94,7 @@ class TaylorSeerGuider(shim.Skipping):
         if not hasattr(built, "scale"):
             self.__dict__["scale"] = scale
         self._calibration, self._report = calibration, None
+        self._learner = Learner(settings) if settings.learn else None
         shim.install()
 
     __eq__, __hash__ = object.__eq__, object.__hash__  # it is itself, even where a dataclass is wrapped
@@ -166,8 +171,8 @@ class TaylorSeerGuider(shim.Skipping):
 
     # What the runs of its samplers ask of it.
 
-    def policy(self, schedule: Schedule, sampler: object, dtype: torch.dtype) -> Policy:
-        """Who answers the visits of a run of ``sampler`` over ``schedule``, whose sigmas have ``dtype``.
+    def policy(self, schedule: Schedule, sampler: object, dtype: torch.dtype, x: torch.Tensor | None = None) -> Policy:
+        """Who answers the visits of a run of ``sampler`` over ``schedule``, whose sigmas have ``dtype``, from ``x`` if known.
 
         ValueError where settings or calibration do not fit it.
         """
@@ -178,17 +183,32 @@ class TaylorSeerGuider(shim.Skipping):
         if self._calibration is None:
             policy = unfitted(settings, schedule, known, _largest(self.scale))
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
-            return policy
+            return policy if settings.learn is False else self._learner.policy(self, schedule, sampler, x, policy, dtype)
         if sampler is None:
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
         return policy_for(self._calibration, settings, describe(sampler, known, self, schedule.keys), dtype)
+
+    def opens(self, run: Run, method: Callable, args: tuple, kwargs: dict) -> None:
+        """The sampler of ``run`` is about to ask for its first output, by ``method(*args, **kwargs)``.
+
+        ValueError for what was learnt from another model.
+        """
+        if self._learner is not None:
+            run.opening = inspect.signature(method).bind(*args, **kwargs)
+            self._learner.opens(self, run)
+
+    def learn_from(self, run: Run) -> None:
+        """``run`` has ended well: learn from it, if it was recorded for that. Never raises, but where it is interrupted."""
+        if run.recording is not None:
+            self._learner.learn(self, run)
 
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
         self._report = report
 
     def __reduce__(self):
-        return _remade, (type(self).__bases__[0], self.wrapped), {**self.__dict__, "_report": None}
+        own = {"_report": None, "_learner": self._learner and Learner(self.settings)}
+        return _remade, (type(self).__bases__[0], self.wrapped), {**self.__dict__, **own}
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
@@ -207,7 +227,7 @@ def _option(name):
 for _name in OPTIONS:
     setattr(TaylorSeerGuider, _name, _option(_name))
 OURS = {name for name in vars(TaylorSeerGuider) if not name.startswith("__")} - {"prepare_inputs", "scale"}
-OURS |= {"settings", "_by_scale", "_calibration", "_report"}  # what a wrapped guider must not have
+OURS |= {"settings", "_by_scale", "_calibration", "_learner", "_report"}  # what a wrapped guider must not have
 
 
 def _parted(options):

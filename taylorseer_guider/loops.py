@@ -9,6 +9,7 @@ import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 
 from .hosts import stepping
 from .run import Run
@@ -16,7 +17,7 @@ from .schedule import Schedule
 
 _runs = ContextVar("taylorseer_runs", default=())  # open runs of this context, the current one last
 asked_last = ContextVar("taylorseer_asked", default=None)  # the innermost visit that waits for its answer
-_calling = ContextVar("taylorseer_calling", default=())  # (sampler whose __call__ is on the stack, the visit that it is within)
+_calling = ContextVar("taylorseer_calling", default=())  # (sampler whose __call__ is on the stack, visit that it is within, runs)
 _policies = ContextVar("taylorseer_policies", default=None)  # makes the policies of the runs that begin
 
 
@@ -42,16 +43,19 @@ def held_runs(guider):
     return [run for run in open_runs(guider) if run.claimed or not run.orphan]
 
 
-def begin(guider, sigmas, sampler=None):
+def begin(guider, sigmas, sampler=None, x=None):
     """A run of ``guider`` begins, with the ``sigmas`` (1-d tensor) of ``sampler``, and is the current one. Returns it.
 
+    ``x`` (B, ...), where it is known, is what is sampled.
     ValueError where the guider's settings do not fit it.
     """
     known = stepping(sampler)
     schedule = Schedule(sigmas, known.rising)
-    policy = (_policies.get() or guider.policy)(schedule, sampler, sigmas.dtype)
+    policy = (_policies.get() or partial(guider.policy, x=x))(schedule, sampler, sigmas.dtype)
     run = Run(policy, schedule, known, guider, sampler)
     run.called = is_calling(sampler)
+    if run.called:
+        _calling.get()[-1][2].append(run)
     _make_current(run)
     return run
 
@@ -120,12 +124,12 @@ def following(policy_of):
 
 @contextmanager
 def calling(sampler):
-    """A sampler's own ``__call__``: the runs that begin within it end with it."""
-    before, calls, asked = _runs.get(), _calling.get(), asked_last.get()
-    _calling.set((*calls, (sampler, asked)))
+    """A sampler's own ``__call__``: the runs that begin within it end with it. Yields the list of its own."""
+    before, calls, asked, own = _runs.get(), _calling.get(), asked_last.get(), []
+    _calling.set((*calls, (sampler, asked, own)))
     failed = True
     try:
-        yield
+        yield own
         failed = False
     finally:
         begun = [run for run in _runs.get() if all(run is not other for other in before)]

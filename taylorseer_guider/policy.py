@@ -19,7 +19,7 @@ class Keep:
     guided output, or, where ``recombine`` and the guider combines differently from visit to visit, the raw one. ``quantity``
     says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
     and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
-    new ``value`` would have been.
+    new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made.
     """
 
     count: int = 0
@@ -32,6 +32,7 @@ class Keep:
     dtype: torch.dtype | None = None
     device: torch.device | None = None
     compare: Callable | None = field(default=None, repr=False)
+    record: int = 0
 
 
 class Policy(Protocol):

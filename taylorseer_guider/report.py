@@ -28,6 +28,7 @@ class Report:
     visits: list[Visit] = field(default_factory=list)
     peak_bytes: int = 0  # most that the history ever held
     finished: bool = False
+    learnt: object = None  # a ``learning.Learnt``: what `learn` made of the run, or what the run went by
 
     def hold(self, tensors):
         """Count what history holds now."""
@@ -58,6 +59,7 @@ class Report:
         """Plain numbers, strings and lists, ready for JSON."""
         names = ("calls", "forecasts", "denoiser_seconds", "forecast_seconds", "peak_bytes", "finished")
         totals = {name: getattr(self, name) for name in names}
+        totals["learnt"] = self.learnt and self.learnt.to_dict()
         return {**totals, "visits": [asdict(visit) for visit in self.visits]}
 
     def __str__(self) -> str:
@@ -74,4 +76,4 @@ class Report:
             f"{len(self.visits)} visits: {self.calls} calls in {self.denoiser_seconds:.2f} s, {self.forecasts} forecasts in "
             f"{self.forecast_seconds:.3f} s, {self.peak_bytes / 2**20:.1f} MiB of history at the peak"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *([] if self.learnt is None else [str(self.learnt)])])

@@ -13,6 +13,7 @@ import torch
 
 from .finite import LATE, Finite
 from .history import History
+from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import NEAR
 from .trust import REASONS, STICKY, reason_to_call, transformed
@@ -67,9 +68,11 @@ class Run:
         self.visited = []  # sigmas that were answered since the step was announced
         self._fallback = None  # of STICKY: why nothing is forecast any more
         self.said = set()  # what the log has of it
+        self.opening = None  # what the sampler's `denoise` was called with first (inspect.BoundArguments)
         self._finite = Finite()
         self._like = None  # shape, dtype and device of the x that history was made from
         self._scale = _scale_of(guider)
+        self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
     # The visits.
@@ -182,6 +185,8 @@ class Run:
             self._slipped(asked)
         if not keep.count:
             guided = own(combine(denoised), denoised)
+            if self.recording is not None:
+                self.recording.take(visit, asked.x, guided, _scale_of(self.guider)[0])
         elif visit.action == FORECAST:
             output = self._weighted(visit, asked.x, self.policy.weights(visit, self.history))
             guided = combine(output) if again else output
@@ -267,6 +272,10 @@ class Run:
         self.guider.finished(self.report)
         if not quietly:
             self._finite.read(len(self.report.visits))
+        if self.recording is not None and not quietly and not self.called:
+            self.guider.learn_from(self)  # where it was called, once the sampler has returned
+        if quietly or not self.called:
+            self.opening = self.recording = None
 
 
 def _scale_of(guider):

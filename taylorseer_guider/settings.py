@@ -96,6 +96,7 @@ class Settings:
     step_threshold: float | None = None
     calls: int | None = None
     calibration: str | None = None
+    learn: bool | str = False
     repeat_visits: str = "reuse"
     plan: Plan = field(default_factory=Plan)
     forecast: Forecast = field(default_factory=Forecast)
@@ -113,12 +114,26 @@ class Settings:
         if self.calls is not None:
             _whole("calls", self.calls, 1, "how many nodes call the denoiser")
         object.__setattr__(self, "calibration", _path("calibration", self.calibration))
+        if not isinstance(self.learn, bool):
+            object.__setattr__(self, "learn", _path("learn", self.learn))
         for name, group in GROUPS.items():
             object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
         plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}
         given = [f"{name}={value!r}" for name, value in plans.items() if value is not None]
         if self.calibration is None and len(given) > 1:
             raise ValueError(f"{', '.join(given)}: each plans the calls; leave one")
+        self._require_one_budget()
+
+    def _require_one_budget(self):
+        """Raise ValueError where there is something to ``learn``, and no one number of calls to learn it for."""
+        if self.learn is False:
+            return
+        if self.calls is None:
+            raise ValueError(f"learn={self.learn!r}: say for how many calls, such as calls: 8")
+        if self.calibration is not None:
+            raise ValueError(f"learn={self.learn!r}, calibration={self.calibration!r}: both bring plan and weights; leave one")
+        if self.repeat_visits != "reuse":
+            raise ValueError(f"repeat_visits={self.repeat_visits!r}: what `learn` finds reuses visits; leave one of the two out")
 
     @property
     def computes_all(self):

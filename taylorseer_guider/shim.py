@@ -22,8 +22,9 @@ _lock = threading.RLock()
 
 
 class Skipping:
-    """A guider whose samplers are to be wrapped: one with ``policy(schedule, sampler, dtype)`` for the runs that begin and
-    ``finished(report)`` for those that end.
+    """A guider whose samplers are to be wrapped: one with ``policy(schedule, sampler, dtype, x)`` for the runs that begin,
+    ``opens(run, method, args, kwargs)`` for what a run asks first, and ``finished(report)`` and ``learn_from(run)`` for those
+    that end.
     """
 
 
@@ -35,7 +36,7 @@ def _wrap_prepare_sampling_loop(original):
         before = loops.open_runs(self.guider)
         prepared = original(self, *args, **kwargs)
         loops.forget(self, before)  # of a base class whose method this one called
-        run = loops.begin(self.guider, prepared[2], self)
+        run = loops.begin(self.guider, prepared[2], self, prepared[0])
         if run.called:
             return prepared
         s_in, sigmas = loops.owned(run, prepared[1:3])
@@ -80,16 +81,32 @@ def _wrap_call(original):
     def call(self, *args, **kwargs):
         if not isinstance(self.guider, Skipping) or loops.is_calling(self):
             return gated(self, *args, **kwargs)  # a subclass whose __call__ calls its base's is one call
-        with loops.calling(self):
-            return gated(self, *args, **kwargs)
+        with loops.calling(self) as begun:
+            result = gated(self, *args, **kwargs)
+        for run in begun:
+            self.guider.learn_from(run)
+        return result
 
     return call
+
+
+def _wrap_denoise(original):
+    gated = _wrap_gated(original)
+
+    @functools.wraps(original)
+    def denoise(self, *args, **kwargs):
+        run = loops.current(self.guider) if isinstance(self.guider, Skipping) else None
+        if run is not None and run.sampler is self and run.opening is None:
+            self.guider.opens(run, self.denoise, args, kwargs)
+        return gated(self, *args, **kwargs)
+
+    return denoise
 
 
 _WRAPPERS = {
     "prepare_sampling_loop": _wrap_prepare_sampling_loop,
     "get_sigma_gen": _wrap_get_sigma_gen,
-    "denoise": _wrap_gated,
+    "denoise": _wrap_denoise,
     "__call__": _wrap_call,
 }
 

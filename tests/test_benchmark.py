@@ -167,7 +167,7 @@ def test_another_number_of_pictures_is_not_mixed_in(quick, tmp_path, capsys):
 def test_a_part_that_is_not_there_is_one_line(capsys):
     with pytest.raises(SystemExit):
         run("speed")
-    assert "speed: there is methods, quality" in capsys.readouterr().err
+    assert "speed: there is methods, learnt" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -231,6 +231,16 @@ def test_ablations_are_told_on_what_they_saw_and_on_what_they_did_not(quick, tmp
     assert run("ablations", "--workloads", "mixture", "--scales", 2, "--pictures", 2, "--training", 2, "--out-dir", tmp_path) == 0
     shown = capsys.readouterr().out
     assert "trained on, 2" in shown and "held-out, 2" in shown and all(label in shown for label in ablate.KINDS_OF.values())
+
+
+def test_what_one_picture_teaches_is_told_beside_what_it_cost(quick, tmp_path, capsys):
+    for _ in range(2):  # the second time from the rows on disk
+        arguments = ("learnt", "--workloads", "mixture", "--scales", 2, "--pictures", 2, "--budgets", 5, "--out-dir", tmp_path)
+        assert run(*arguments) == 0
+    shown = capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "learnt-mixture-2.jsonl").read_text().splitlines()[1:]]
+    assert [row["calls"] for row in rows] == [5, 5] and len(rows[1]["exact_dB"]) == 2
+    assert 39 < rows[1]["cost"] <= 78 and str(rows[1]["cost"]) in shown.splitlines()[-2]
 
 
 @pytest.mark.parametrize("device", ["cuda"])

@@ -9,7 +9,7 @@ from pictures import write_text
 from taylorseer_guider import Calibration
 
 from . import ablate as ablations
-from . import accelerator, clock, inside, quality
+from . import accelerator, clock, inside, learnt, quality
 from .compare import asked, compare, compared, references, scales
 from .devices import clock_of, moved, name_of, ready, whereabouts
 from .fits import fit
@@ -52,6 +52,14 @@ def compare_methods(args):
         tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []
         show(args, f"{kind.name}-{scale:g}", *tables, rows=rows)
         pareto(kind.name, dict(known(args.out_dir, kind.name)), args.out_dir / f"{kind.name}.png")
+
+
+def learn(args):
+    """What one picture teaches, on every workload."""
+    for kind, scale in [(KINDS[name], scale) for name in args.workloads for scale in scales(args, KINDS[name])]:
+        rows = learnt.compared(args, kind, scale)
+        path = args.out_dir / f"{kind.name}-{scale:g}.jsonl"
+        show(args, f"learnt-{kind.name}-{scale:g}", learnt.table(kind.name, scale, rows, path), rows=rows)
 
 
 def judge_quality(args):
@@ -162,6 +170,7 @@ def rank_options(args):
 
 DO = {
     "methods": compare_methods,
+    "learnt": learn,
     "quality": judge_quality,
     "features": look_inside,
     "clock": watch_the_clock,

@@ -10,4 +10,8 @@ search     a budget's plan, on recordings and then with real calls
 refine     all weights of a run moved along the gradient of its end
 journal    what a person sees meanwhile, and what an interrupted calibration goes on from
 fit        all of it, in order
+recorded   a recorded run as a model of itself, and the solution that it was near
+theory     what would be answered without a calibration
+learn      plan and weights from one recorded run
+fingerprint  what tells one checkpoint from another
 """

@@ -5,12 +5,14 @@ x and sigma, gives the output there: no signature of any host is needed.
 """
 
 import inspect
+from collections import OrderedDict
 from contextlib import contextmanager
 
 import torch
 
 from .. import loops
 from ..policy import Everything
+from ..visits import Gate
 
 
 class _Started(BaseException):
@@ -38,6 +40,27 @@ class Probe:
             name = type(sampler).__name__
             raise ValueError(f"{name} begins no run through the shim; call taylorseer_guider.shim.attach(sampler)")
         self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
+
+    @classmethod
+    def begun(cls, run, x, opening=None):
+        """Of a ``run`` (a ``Run``) that its sampler made from ``x``: asks as that asked first, or as ``opening`` says.
+
+        ``calls`` counts what it has asked.
+        """
+        probe, opening = cls.__new__(cls), opening or run.opening
+        probe.sampler, probe.sigmas, probe.dtype = run.sampler, run.schedule.keys, x.dtype
+        probe.x, probe.scale, probe.calls, probe._raw = x, run.guider.scale, 0, None
+        gate, probe._sigma = opening.arguments["denoiser"], opening.arguments["sigma"]
+        denoiser = gate.gated if isinstance(gate, Gate) else gate
+
+        def recorded(*args, **kwargs):
+            probe.calls += 1
+            probe._raw = denoiser(*args, **kwargs)
+            return probe._raw
+
+        arguments = OrderedDict(opening.arguments) | {"denoiser": recorded}
+        probe._bound = inspect.BoundArguments(opening.signature, OrderedDict(arguments))
+        return probe
 
     def _policy(self, schedule, sampler, dtype):
         if self.sigmas is None:

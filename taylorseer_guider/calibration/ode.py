@@ -64,7 +64,11 @@ class Walker:
 
     def to(self, device):
         """The same on ``device``."""
-        return Walker(*(tensor if tensor is None else tensor.to(device) for tensor in (self.x, self.at, self.d)))
+        return self.seen(lambda tensor: tensor.to(device))
+
+    def seen(self, see):
+        """The same of what ``see`` takes of each tensor."""
+        return Walker(*(tensor if tensor is None else see(tensor) for tensor in (self.x, self.at, self.d)))
 
     def target(self, stop, reference):
         """The output that lands on ``reference``, the x wanted at the end of the step. Computed in float32 or wider.

@@ -1,6 +1,7 @@
 """One walk over the host's schedule for all runs at once, solving the weights of each visit on the way."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,10 +10,14 @@ from ..calibration_file import Budget, Row
 from ..forecast import Weights, block_means, filled, newton_weights, weigh
 from .ode import Walker, calls_at, stops
 from .scales import widened
-from .squares import gram, residual, solve
+from .squares import gram, residual, solve, solve_near
 
 KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 DIGITS = 7  # of a weight: float32 tells no more apart
+
+
+def identity(tensor):
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Problem:
     low: bool  # whether 4x4 means of everything are weighed too
     peak: float  # of the PSNR
     scales: tuple = ()  # that weights are told for; the runs' own where there is but one
+    seen: Callable = identity  # (B, ...) -> what of it is compared with the references, where they are not whole
+    theory: Callable | None = None  # () -> a Theory, to whose weights they are then shrunk
 
     @property
     def sigmas(self):
@@ -59,6 +66,10 @@ class Problem:
         """The branches of the first output of ``run``, which sees the noise, whatever the weights."""
         return [branch.to(self.probes[run].x.device) for branch in self.references[run].first]
 
+    def solve(self, grams):
+        """The weights of one visit: ``squares.solve``, or near to theory where there is one."""
+        return solve_near(grams) if self.theory else solve(grams)
+
     def decibels(self, errors):
         """The mean PSNR of samples that miss their reference by ``errors``, mean squares (S,)."""
         return float((10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))).mean())
@@ -71,10 +82,11 @@ class Walk:
     walker: Walker
     outputs: list = field(default_factory=list)  # of each held output its branches, newest first
     means: list = field(default_factory=list)  # and their 4x4 means, where those are weighed
+    theory: object = None  # a Theory, which waits where it is
 
     @classmethod
-    def of(cls, probe):
-        return cls(Walker(probe.x, probe.x))
+    def of(cls, probe, theory=None):
+        return cls(Walker(probe.x, probe.x), theory=theory)
 
     @property
     def at(self):
@@ -83,7 +95,7 @@ class Walk:
     def to(self, device):
         """The same on ``device``."""
         held = [[[tensor.to(device) for tensor in branches] for branches in kept] for kept in (self.outputs, self.means)]
-        return Walk(self.walker.to(device), *held)
+        return Walk(self.walker.to(device), *held, self.theory)
 
     def hold(self, branches, problem):
         """Take the ``branches`` of a call's output as the newest."""
@@ -113,14 +125,16 @@ class Fit:
     products: list  # of each visit the mean products of what was weighed there, (n, n) float64
 
 
-def fit(problem, nodes, weigh_visit=solve):
+def fit(problem, nodes, weigh_visit=None):
     """Walk with denoiser calls at ``nodes`` (step indices, sorted, from 0). Returns a Fit.
 
-    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does. Every visit is solved on the x that the visits
-    before it have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far as the held outputs allow.
-    Runs are taken one at a time, and wait on the CPU.
+    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` of the problem does, by default. Every visit is solved
+    on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far
+    as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
-    visits, walks = stops(problem.method, problem.sigmas), [Walk.of(probe).to("cpu") for probe in problem.probes]
+    visits, theory = stops(problem.method, problem.sigmas), problem.theory or (lambda: None)
+    walks = [Walk.of(probe, theory()).to("cpu") for probe in problem.probes]
+    weigh_visit = weigh_visit or problem.solve
     rows, products = [], []
     for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
         grams = _weighed(problem, walks, stop, call)
@@ -128,10 +142,10 @@ def fit(problem, nodes, weigh_visit=solve):
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
-        products.append(grams.mean(0)[:-1, :-1])
+        products.append(grams.mean(0)[: len(weights), : len(weights)])
         _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
-    errors = [mean_squares(end, reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
+    errors = [mean_squares(problem.seen(end), reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
     return Fit(Budget(tuple(nodes), round(problem.decibels(torch.cat(errors)), 3), tuple(rows)), ends, products)
 
 
@@ -157,9 +171,12 @@ def _weighed(problem, walks, stop, call):
         if call:
             branches = probe.denoise(walk.at, stop.sigma, problem.branches) if walk.outputs else problem.first_output(run)
             walk.hold(branches, problem)
+            if walk.theory:
+                walk.theory.hold(stop, walk.at, probe.guided(branches))
             walks[run] = walk.to("cpu")
-        target = walk.walker.target(stop, problem.reference(run, stop.step + 1))
-        grams.append(widened(gram([*walk.regressors(), target]), problem.shares(run), problem.parts))
+        target = walk.walker.seen(problem.seen).target(stop, problem.reference(run, stop.step + 1))
+        compared = [*walk.regressors(), *([walk.theory.answer(stop, walk.at)] if walk.theory else [])]
+        grams.append(widened(gram([*map(problem.seen, compared), target]), problem.shares(run), problem.parts))
     return torch.cat(grams)
 
 

@@ -1,0 +1,103 @@
+"""A recorded run as a model of itself: what the denoiser would say near the x that it was asked at, without a call."""
+
+import bisect
+import math
+from itertools import pairwise
+
+import torch
+
+from ..forecast import newton_weights
+from .ode import Walker, stops, substeps
+
+SUBSTEPS = 4  # of the corrected solution, in each of the host's steps
+MOST = 1.5  # share of an error of x that an output may be thought to follow
+
+
+class Recollection:
+    """Answers as a ``host.Probe`` does, for the recorded elements: the output recorded at that node, moved by what x is off.
+
+    ``visits`` (``Recorded``) are those of ``method`` over ``sigmas`` (floats). How far an output follows its x, one number a
+    node (``shifts``), Heun's second visits have measured: there the network was asked at two x of one sigma. Others may be
+    ``measured`` later. ``x`` is where the run began.
+    """
+
+    def __init__(self, visits, method, sigmas):
+        self.stops, self.sigmas = stops(method, sigmas), sigmas
+        if [stop.sigma for stop in self.stops] != [visit.sigma for visit in visits]:
+            raise ValueError(f"its {len(visits)} visits are not those of {method.title()}'s method over its schedule")
+        found = dict(zip(self.stops, visits, strict=True))
+        self.known = [visit for stop, visit in found.items() if not stop.corrector]  # node by node
+        self.x, self.us = self.known[0].x, [-math.asinh(visit.sigma) for visit in self.known]
+        self._nodes = {visit.sigma: node for node, visit in enumerate(self.known)}
+        self._measured = {0: 0.0}  # pure noise
+        for stop, visit in found.items():
+            if stop.corrector:
+                self.measure(stop.step + 1, visit.x, visit.output)
+        self.xs = [*(visit.x for visit in self.known), self._walked(visits)]
+
+    def measure(self, node, x, output):
+        """At another ``x`` (B, n) of ``node`` there was ``output``: a share of <dD, dx> / <dx, dx>. The first one counts."""
+        off = (x - self.known[node].x).double()
+        along, square = float(((output - self.known[node].output).double() * off).sum()), float(off.square().sum())
+        if square:
+            self._measured.setdefault(node, min(max(along / square, 0.0), MOST))
+
+    @property
+    def shifts(self):
+        """Node by node; between those that were measured, on a line."""
+        measured = sorted(self._measured.items())
+        found = [measured[0][1]] * measured[0][0]
+        for (node, share), (following, other) in pairwise(measured):
+            found += [share + (other - share) * n / (following - node) for n in range(following - node)]
+        return found + [measured[-1][1]] * (len(self.known) - len(found))
+
+    def _walked(self, visits):
+        """The x that the run ended at. ValueError where its sampler has not stepped as is thought."""
+        walker = Walker(self.x, self.x)
+        for stop, visit in zip(self.stops, visits, strict=True):
+            off = float((walker.at - visit.x).norm() / visit.x.norm().clamp(min=1e-12))
+            if not off <= 0.02:
+                raise ValueError(f"it does not step as it is thought to: at sigma {stop.sigma:.4g} x is {off:.2g} (relative) off")
+            walker = Walker(visit.x if not stop.corrector else walker.x, visit.x, walker.d)
+            walker.advance(stop, visit.output)
+        return walker.x
+
+    def denoise(self, x, sigma, branches):
+        """[what the output is thought to be at ``x`` (B, n) and the node of ``sigma``]."""
+        node = self._nodes[sigma]
+        return [self.known[node].output + self.shifts[node] * (x - self.known[node].x)]
+
+    def guided(self, branches):
+        """The one that there is."""
+        return branches[0]
+
+    def corrected(self):
+        """x at every node (B, n), with most of the host's own error taken out: what is aimed at.
+
+        The outputs along the run are known at every node; in between they are interpolated (cubic, in asinh(sigma)), and where
+        the solution leaves the run they follow it by ``shifts``. That equation is solved finely, in exponential midpoint steps:
+        deferred correction (Dutt, Greengard and Rokhlin, BIT 2000) with one number a node for the derivative.
+        """
+        x, solution = self.x, [self.x]
+        for start, end in pairwise(self.sigmas):
+            for near, far in pairwise(substeps(start, end, SUBSTEPS, torch.float64)):
+                middle = math.sqrt(near * far)
+                half = self._stepped(x, near, middle, near) if middle else x
+                x = self._stepped(x, near, far, middle or near, half)
+            solution.append(x)
+        return solution
+
+    def _stepped(self, x, start, end, sigma, at=None):
+        """x after a step from ``start`` to ``end`` with the output at ``sigma`` and ``at``, by default x."""
+        parts = cubic(self.us, -math.asinh(sigma))
+        follows = min(max(sum(weight * self.shifts[node] for node, weight in parts), 0.0), MOST)
+        output = sum(weight * self.known[node].output for node, weight in parts)
+        recorded = sum(weight * self.known[node].x for node, weight in parts)
+        output = output + follows * ((x if at is None else at) - recorded)
+        return x * (end / start) + output * (1 - end / start)
+
+
+def cubic(us, u):
+    """[(index, weight)] of the values at the four of ``us`` (rising floats) about ``u``, in the polynomial through them."""
+    first = min(max(bisect.bisect_right(us, u) - 2, 0), max(len(us) - 4, 0))
+    return list(enumerate(newton_weights(us[first : first + 4], u), start=first))

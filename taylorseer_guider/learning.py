@@ -1,0 +1,188 @@
+"""What one guider has learnt from its own full runs, and the file that it may be kept in."""
+
+import logging
+import math
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .calibrated import Calibrated, describe, require_same
+from .calibration_file import Calibration
+from .hosts import stepping
+from .policy import Everything, Keep
+
+logger = logging.getLogger(__name__)
+LIMIT = 256 << 20  # bytes of a recording
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt of one kind of run. ``calibration`` is None where ``calls`` alone is not beaten, or nothing was learnt."""
+
+    calls: int  # of the later runs
+    calibration: Calibration | None = field(default=None, repr=False)
+    nodes: tuple[int, ...] = ()  # at which they call
+    samples: int = 0  # that it was learnt from
+    cost: int = 0  # denoiser calls that learning took, beside the full run
+    db: float | None = None  # PSNR of those samples, with what was learnt
+    alone_db: float | None = None  # and with ``calls`` alone
+    reason: str | None = None  # why nothing was learnt
+
+    @classmethod
+    def of(cls, calibration, calls):
+        """What a ``calibration`` that was learnt says of itself. ValueError for one that was not."""
+        about, budget = calibration.about, calibration.budget(calls)
+        try:
+            samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError("it was not learnt; give it as `calibration`") from None
+        better = budget.db > alone
+        return cls(calls, calibration if better else None, budget.nodes if better else (), samples, cost, budget.db, alone)
+
+    def to_dict(self):
+        """Plain numbers, strings and lists, ready for JSON."""
+        names = ("calls", "samples", "cost", "db", "alone_db", "reason")
+        return {**{name: getattr(self, name) for name in names}, "nodes": list(self.nodes)}
+
+    def __str__(self):
+        if self.reason is not None:
+            return f"nothing learnt: {self.reason}; runs go by `calls: {self.calls}` alone"
+        source = f"learnt from a full run of {self.samples} sample(s), for {self.cost} calls more"
+        if self.calibration is None:
+            return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not beaten"
+        nodes = ", ".join(map(str, self.nodes))
+        return f"{source}: {self.calls} calls at nodes {nodes}; {self.db:.1f} dB there, {self.alone_db:.1f} with `calls` alone"
+
+
+class Learner:
+    """What the guider with these ``settings`` has learnt. It belongs to that guider alone; threads may share it.
+
+    The first run of a sampler class, schedule, scale and size is a full one. Runs that begin before it has been learnt from are
+    full ones, too. A file, where there is one, stands for the run that it was learnt from; ValueError for one that does not.
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        self._known, self._busy, self._said, self._lock = {}, set(), set(), threading.Lock()
+        self._path = None if settings.learn is True else Path(settings.learn)
+        self._file = self._read() if self._path and self._path.exists() else None
+        self._checked = False
+        if self._path and not self._path.absolute().parent.is_dir():
+            raise ValueError(f"learn={str(self._path)!r}: there is no such folder; make it, or name another file")
+
+    def __reduce__(self):
+        return Learner, (self.settings,)  # a copy has learnt nothing but what the file says
+
+    def _read(self):
+        found = Calibration.load(self._path)
+        try:
+            found.budget(self.settings.calls)
+            Learnt.of(found, self.settings.calls)
+            if not all(math.isfinite(number) for number in found.about["fingerprint"]) or not found.about["shapes"][0]:
+                raise ValueError
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            why = str(error) if type(error) is ValueError and str(error) else "it was not learnt; give it as `calibration`"
+            raise ValueError(f"learn={str(self._path)!r}: {why}") from None
+        return found
+
+    def policy(self, guider, schedule, sampler, x, alone, dtype):
+        """The policy of a run of ``sampler`` from ``x``; ``alone`` is the one of `calls` alone."""
+        key = None if x is None else self._key(guider, schedule, sampler, getattr(x, "shape", None))
+        if key is None:
+            return alone
+        if key not in self._known and self._fits(key, dtype):
+            self._known[key] = Learnt.of(self._file, self.settings.calls)
+        learnt = self._known.get(key)
+        if learnt is None:
+            return Everything("to be learnt from", Keep(record=LIMIT))
+        if learnt.calibration is None:
+            return alone
+        return Calibrated(learnt.calibration, learnt.calibration.budgets[learnt.calls], self.settings.history, "learnt")
+
+    def _key(self, guider, schedule, sampler, shape):
+        """What runs have in common that are learnt together; None, and the log says why, where nothing can be learnt."""
+        try:
+            if shape is None:
+                raise ValueError(f"{type(sampler).__name__} does not say what it samples")
+            return describe(sampler, stepping(sampler), guider, schedule.keys), tuple(shape[1:])
+        except (RuntimeError, TypeError, ValueError) as error:  # a scale for each sample, too
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                logger.warning("nothing is learnt: %s; these runs go by `calls: %d` alone", error, self.settings.calls)
+        return None
+
+    def _fits(self, key, dtype):
+        """Whether the file is of runs like ``key``; where it is of others, the log says so."""
+        if self._file is None:
+            return False
+        fitted, shape = key
+        try:
+            require_same(self._file.fitted, fitted, dtype)
+            if list(shape) != self._file.about["shapes"][0]:
+                raise ValueError(f"x is {list(shape)} here, it was learnt for {self._file.about['shapes'][0]}")
+        except ValueError as error:
+            if key not in self._said:
+                self._said.add(key)
+                logger.warning("learn=%r: %s; these runs are learnt anew, and the file stays as it is", str(self._path), error)
+            return False
+        return True
+
+    def opens(self, guider, run):
+        """``run`` is about to ask for its first output. ValueError where the file is of another checkpoint: that is one call."""
+        key = self._key(guider, run.schedule, run.sampler, run.opening.arguments["x"].shape)
+        run.report.learnt = self._known.get(key)
+        policy = run.policy
+        if not isinstance(policy, Calibrated) or policy.calibration is not self._file or self._checked:
+            return
+        from .calibration.fingerprint import fingerprint, same
+
+        with torch.no_grad(), _undrawn(run.opening.arguments["x"].device):
+            found = fingerprint(run)
+        if not same(found, self._file.about["fingerprint"]):
+            raise ValueError(
+                f"learn={str(self._path)!r}: it was learnt from another checkpoint, which answered fixed noise otherwise; remove "
+                "the file, or name another one"
+            )
+        self._checked = True
+
+    def learn(self, guider, run):
+        """Learn from the recorded ``run``, unless that was done meanwhile. Raises nothing but what interrupts the program."""
+        key = self._key(guider, run.schedule, run.sampler, run.recording.shape)
+        with self._lock:
+            if key in self._known or key in self._busy:
+                return
+            self._busy.add(key)
+        try:
+            self._known[key] = run.report.learnt = learnt = self._learnt(guider, run)
+        finally:
+            self._busy.discard(key)
+            guider.finished(run.report)  # and not that of a call that was made to learn
+        logger.log(logging.INFO if learnt.reason is None else logging.WARNING, "%s", learnt)
+        if learnt.calibration is not None and self._path and "fingerprint" in learnt.calibration.about:
+            self._save(learnt)
+
+    def _learnt(self, guider, run):
+        from .calibration.learn import learnt
+
+        try:
+            if run.recording.fault is not None:
+                raise ValueError(run.recording.fault)
+            with torch.no_grad(), _undrawn(run.recording.x.device):
+                return learnt(guider, run)
+        except Exception as error:  # the picture is there, and must not be lost for what is only to serve the next one
+            return Learnt(self.settings.calls, reason=(str(error).splitlines() or [type(error).__name__])[0])
+
+    def _save(self, learnt):
+        if self._path.exists():
+            return
+        try:
+            learnt.calibration.save(self._path)
+        except OSError as error:
+            logger.warning("learn=%r: what was learnt was not written (%s)", str(self._path), error)
+
+
+def _undrawn(device):
+    """Within, random numbers are drawn aside: afterwards they go on as if there had been none."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -1,0 +1,68 @@
+"""What a full run leaves behind, to be learnt from: copies of some elements of every x and output, on the CPU."""
+
+from dataclasses import dataclass
+
+import torch
+
+ELEMENTS = 1 << 16  # of each sample that are recorded at most: a visit has a dozen weights
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One visit: ``x`` and the guided ``output``, (B, n) each."""
+
+    step: int | None
+    sigma: float | None
+    x: torch.Tensor
+    output: torch.Tensor
+
+
+class Recording:
+    """The visits of a run under way, ``count`` of them at most, in at most ``limit`` bytes.
+
+    Of each sample the same ``elements`` (n,) are recorded, evenly spread over it, fewer where the batch is large. Besides, the
+    run's first ``x`` and ``output``, (B, ...), are held whole, where they are. ``fault`` says why there is nothing to learn from.
+    Branches are not kept apart, as ``calibrate`` keeps them: from one picture nobody can tell how they share what they say.
+    """
+
+    def __init__(self, limit, count):
+        self.limit, self.count = limit, count
+        self.visits, self.elements, self.fault = [], None, None
+        self.x = self.output = self.scale = self.shape = None
+
+    @torch.no_grad()
+    def take(self, visit, x, guided, scale):
+        """Copy what ``visit`` at ``x`` gave, with the guidance ``scale``. Never raises: see ``fault``."""
+        if self.fault is not None:
+            return
+        try:
+            if self.shape is None:
+                self.shape = x.shape
+                self._begin(x, guided, scale)
+            self._require_same(x, guided, scale)
+            self.visits.append(Recorded(visit.step, visit.sigma, self.some(x), self.some(guided)))
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # the picture goes on without
+            self.fault = str(error).partition("\n")[0] or type(error).__name__
+            self.visits, self.x, self.output = [], None, None
+
+    def _begin(self, x, guided, scale):
+        if guided.shape != x.shape:
+            raise ValueError(f"x is {tuple(x.shape)}, the output {tuple(guided.shape)}: only outputs of x's shape can be learnt")
+        self.scale = scale
+        whole, each = x[0].numel(), len(x) * self.count * 2 * 4  # bytes for an element of each sample
+        count = max(min(whole, ELEMENTS, self.limit // each), 1)
+        self.elements = torch.linspace(0, whole - 1, count, dtype=torch.float64).round().long()
+        self.x, self.output = x.detach().clone(), guided.detach().clone()
+
+    def _require_same(self, x, guided, scale):
+        if scale != self.scale:
+            raise ValueError(f"the guidance scale was changed in mid-run, from {self.scale} to {scale}")
+        if x.shape != self.x.shape or guided.shape != x.shape:
+            raise ValueError(f"x changed its shape in mid-run, from {tuple(self.x.shape)} to {tuple(x.shape)}")
+        if len(self.visits) >= self.count:
+            raise ValueError(f"there are more than {self.count} visits")
+
+    def some(self, tensor):
+        """The recorded elements of ``tensor`` (B, ...): (B, n), on the CPU, float32 or wider."""
+        chosen = tensor.detach().flatten(1)[:, self.elements.to(tensor.device)]
+        return chosen.to("cpu", torch.promote_types(tensor.dtype, torch.float32))

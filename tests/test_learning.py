@@ -1,0 +1,357 @@
+"""What the guider learns from its first picture, on denoisers whose solution is known."""
+
+import copy
+import gc
+import logging
+import pickle
+import threading
+
+import pytest
+import torch
+
+from loops import by_hand, last, said
+from problems import IDENTITY, VANILLA, GaussianMixture, decibels, sample, sampler
+from taylorseer_guider import Calibration, TaylorSeerGuider
+from taylorseer_guider import learning as learning_module
+from taylorseer_guider.calibration import learn as laboratory
+from taylorseer_guider.recording import Recording
+from taylorseer_guider.standalone import mixture
+
+CALLS, SCALE = 8, 2.0
+FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
+LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
+
+
+def problem_of(**options):
+    return GaussianMixture(spread=0.6, components=3, **options)
+
+
+def counted(sampler, problem, inputs, **keywords):
+    """(the picture, how many calls it took)."""
+    before = problem.calls
+    return sampler(problem, *inputs, **keywords), problem.calls - before
+
+
+def taught(name="HeunEDMSampler", problem=None, seed=1, **options):
+    """(the problem, a sampler that has made its first picture of it)."""
+    problem, built = problem or problem_of(), sampler(name, **{**LEARN, **options})
+    built(problem, *problem.inputs(seed=seed))
+    return problem, built
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("scale", [1, SCALE])
+def test_the_first_picture_is_the_hosts_and_learning_costs_no_more_than_it(name, scale):
+    problem, built = problem_of(), sampler(name, **{**LEARN, "scale": scale})
+    inputs = problem.inputs()
+    own = sample(name, problem, IDENTITY if scale == 1 else VANILLA, inputs, **({} if scale == 1 else {"scale": scale}))[0]
+    first, calls = counted(built, problem, inputs)
+    assert torch.equal(first, own)
+    report = built.guider.report
+    assert report.calls == FULL[name] and calls == report.calls + report.learnt.cost <= 2 * FULL[name]
+    later, calls = counted(built, problem, problem.inputs(seed=5))
+    assert calls == built.guider.report.calls == CALLS
+    assert built.guider.report.learnt is report.learnt and torch.isfinite(later).all()
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_what_was_learnt_is_better_on_other_pictures_than_calls_alone(name):
+    problem, built = taught(name)
+    inputs = problem.inputs(50, seed=9)
+    exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
+    alone = sample(name, problem, inputs=inputs, scale=SCALE, calls=CALLS)[0]
+    learnt = built(problem, *inputs)
+    assert decibels(learnt, exact) > decibels(alone, exact) + 3
+
+
+def test_it_may_end_nearer_to_the_solution_than_the_run_it_was_learnt_from():
+    """The target is not the host's own run: its error is corrected from the outputs that it left."""
+    problem = problem_of()
+    inputs = problem.inputs(50, seed=9)
+    exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
+    full = sample("HeunEDMSampler", problem, VANILLA, inputs, scale=SCALE)[0]
+    run = []
+    guider = TaylorSeerGuider(**LEARN)
+    guider.learn_from = run.append
+    host = sampler("HeunEDMSampler")
+    host.guider = guider
+    host(problem, *inputs)
+    recollection = laboratory.Lesson(guider, run[0]).recollection
+    corrected = recollection.corrected()[-1].reshape(full.shape)
+    assert decibels(corrected, exact) > decibels(full, exact) + 10
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been_learnt():
+    def noisy(x, sigma, cond):
+        torch.rand(1)
+        return problem(x, sigma, cond)
+
+    problem = problem_of()
+    drawn = []
+    for options in (LEARN, {"scale": SCALE, "use_cache": False}):
+        torch.manual_seed(3)
+        sampler("HeunEDMSampler", **options)(noisy, *problem.inputs())
+        drawn.append(torch.rand(1))
+    assert torch.equal(*drawn)
+
+
+def test_what_is_learnt_is_said(caplog):
+    with caplog.at_level(logging.INFO, logger="taylorseer_guider"):
+        problem, built = taught()
+    learnt = built.guider.report.learnt
+    assert [record.getMessage() for record in caplog.records] == [str(learnt)]
+    assert str(learnt) in str(built.guider.report)
+    assert learnt.samples == 2 and learnt.db > learnt.alone_db and len(learnt.nodes) == CALLS
+    assert built.guider.report.to_dict()["learnt"]["nodes"] == list(learnt.nodes)
+    built(problem, *problem.inputs(seed=4))
+    assert {visit.reason for visit in built.guider.report.visits} == {"learnt"}
+
+
+@pytest.mark.parametrize("change", ["steps", "size", "scale", "sampler"])
+def test_another_kind_of_run_is_learnt_anew_and_the_first_stays_known(change):
+    problem, built = taught()
+    other, steps = (problem_of(shape=(3, 6, 6)) if change == "size" else problem), 14 if change == "steps" else 20
+    if change == "scale":
+        built.guider.scale = 3.0
+    if change == "sampler":
+        euler = sampler("EulerEDMSampler")
+        euler.guider, built = built.guider, euler
+    _, calls = counted(built, other, other.inputs(), num_steps=steps)
+    full = built.guider.report.calls
+    assert full == (20 if change == "sampler" else 2 * steps - 1) and full < calls <= 2 * full
+    assert counted(built, other, other.inputs(seed=3), num_steps=steps)[1] == CALLS
+    built.guider.scale = SCALE
+    if change != "sampler":
+        assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
+
+
+def test_batches_of_another_length_are_the_same_kind():
+    problem, built = taught()
+    assert counted(built, problem, problem.inputs(5, seed=3))[1] == CALLS
+
+
+def test_two_models_in_one_process_share_nothing():
+    first, one = taught()
+    second, two = problem_of(shape=(3, 4, 4)), sampler("HeunEDMSampler", **LEARN)
+    second.means = second.means.flip(0) * 0.5
+    assert counted(two, second, second.inputs(seed=1))[1] > 39
+    again, alone = one(first, *first.inputs(seed=2)), taught()[1](first, *first.inputs(seed=2))
+    assert torch.equal(again, alone)
+    for copied in (copy.deepcopy(one.guider), pickle.loads(pickle.dumps(one.guider))):
+        one.guider = copied
+        assert counted(one, first, first.inputs(seed=2))[1] > 39
+
+
+def alive(shape):
+    gc.collect()
+    return sum(type(thing) is torch.Tensor and thing.shape == shape for thing in gc.get_objects())
+
+
+class Stopped(Exception):
+    """The host's own trouble."""
+
+
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
+@pytest.mark.parametrize("at", [5, 39, 50])
+def test_an_interrupted_first_run_leaves_nothing(tmp_path, error, at):
+    path = tmp_path / "learnt.yaml"
+    problem, built = problem_of(), sampler("HeunEDMSampler", **{**LEARN, "learn": str(path)})
+
+    def failing(x, sigma, cond):
+        if problem.calls == at - 1:
+            raise error
+        return problem(x, sigma, cond)
+
+    if at > 39 and error is Stopped:  # while it is learnt: the picture is there already
+        assert torch.equal(
+            built(failing, *problem.inputs()), sampler("HeunEDMSampler", VANILLA, scale=SCALE)(problem, *problem.inputs())
+        )
+        assert not list(tmp_path.iterdir()) and built.guider.report.learnt.calibration is None
+        return
+    with pytest.raises(error):
+        built(failing, *problem.inputs())
+    assert not list(tmp_path.iterdir())
+    problem.calls = 0
+    assert counted(built, problem, problem.inputs())[1] > 39 and path.exists()
+
+
+def test_a_loop_that_is_left_teaches_nothing_and_leaves_nothing():
+    problem, built = problem_of(shape=(3, 5, 9)), sampler("HeunEDMSampler", **LEARN)
+    before = alive((2, 3, 5, 9))
+    loop = by_hand(built, lambda x, sigma, cond: mixture.GaussianMixture.__call__(problem, x, sigma, cond), *problem.inputs())
+    next(loop)
+    loop.close()
+    del loop
+    assert alive((2, 3, 5, 9)) == before
+    assert counted(built, problem, problem.inputs())[1] > 39
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_loop_by_hand_is_learnt_from_without_a_call(announced):
+    problem, built = problem_of(), sampler("HeunEDMSampler", **LEARN)
+    full = sampler("HeunEDMSampler", VANILLA, scale=SCALE)(problem, *problem.inputs())
+    problem.calls = 0
+    assert torch.equal(last(by_hand(built, problem, *problem.inputs(), announced=announced)), full)
+    assert problem.calls == 39 and built.guider.report.learnt.cost == 0
+    inputs = problem.inputs(20, seed=9)
+    learnt, calls = counted(built, problem, inputs)
+    assert calls == CALLS
+    exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
+    assert decibels(learnt, exact) > decibels(
+        sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0], exact
+    )
+
+
+def test_threads_that_begin_together_each_make_a_full_run_and_one_is_learnt_from():
+    """The second of two first runs neither waits nor learns; afterwards both know."""
+    problem, guider = problem_of(), TaylorSeerGuider(**LEARN)
+    own = sampler("HeunEDMSampler", VANILLA, scale=SCALE)
+    expected = [own(problem, *problem.inputs(seed=seed)) for seed in range(2)]
+    start, calls, found = threading.Barrier(2), [0, 0], [None, None]
+
+    def go(n):
+        built = sampler("HeunEDMSampler")
+        built.guider = guider
+
+        def denoiser(x, sigma, cond):
+            calls[n] += 1
+            if calls[n] == 1:
+                start.wait(60)
+            return mixture.GaussianMixture.__call__(problem, x, sigma, cond)
+
+        found[n] = built(denoiser, *problem.inputs(seed=n))
+
+    threads = [threading.Thread(target=go, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert all(map(torch.equal, found, expected))
+    assert all(39 <= count <= 78 for count in calls) and max(calls) > 39  # whoever comes second may find it learnt
+    built = sampler("HeunEDMSampler")
+    built.guider = guider
+    assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
+
+
+class Deaf(GaussianMixture):
+    """One whose outputs are not finite at the end."""
+
+    def __call__(self, x, sigma, cond):
+        output = super().__call__(x, sigma, cond)
+        return output * torch.nan if float(sigma[0]) < 0.01 else output
+
+
+def test_where_nothing_can_be_learnt_runs_go_by_calls_alone_and_the_log_says_why(caplog):
+    problem, built = Deaf(), sampler("HeunEDMSampler", **LEARN)
+    built(problem, *problem.inputs())
+    assert "not finite" in said(caplog)[0].getMessage() and built.guider.report.learnt.calibration is None
+    problem = problem_of()
+    for _ in range(2):
+        dpm = sampler("DPMPP2MSampler", **LEARN)
+        plain = sample("DPMPP2MSampler", problem, scale=SCALE, calls=CALLS)[0]
+        result, calls = counted(dpm, problem, problem.inputs())
+        assert calls == CALLS and torch.equal(result, plain)
+    assert "DPMPP2MSampler cannot be calibrated" in said(caplog)[-1].getMessage()
+
+
+def test_calls_alone_are_kept_where_they_are_not_beaten(monkeypatch):
+    monkeypatch.setattr(
+        laboratory.Lesson,
+        "alone",
+        lambda lesson, probe: lesson.run.recording.x * 0 + lesson.recollection.corrected()[-1].reshape(probe.x.shape),
+    )
+    problem, built = taught()
+    inputs = problem.inputs(seed=4)
+    result, calls = counted(built, problem, inputs)
+    assert calls == CALLS and torch.equal(result, sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
+    assert "not beaten" in str(built.guider.report.learnt)
+
+
+def test_a_file_is_written_once_and_read_by_the_next_guider_for_one_more_call(tmp_path):
+    path = tmp_path / "learnt.yaml"
+    problem, built = taught(learn=str(path))
+    assert built.guider.report.learnt.cost + 39 == problem.calls <= 78
+    inputs = problem.inputs(seed=4)
+    expected, written = built(problem, *inputs), path.read_bytes()
+    again = sampler("HeunEDMSampler", **{**LEARN, "learn": path})
+    result, calls = counted(again, problem, inputs)
+    assert torch.equal(result, expected) and calls == CALLS + 1  # the fingerprint, once
+    assert again.guider.report.calls == CALLS and again.guider.report.learnt == built.guider.report.learnt
+    assert counted(again, problem, inputs)[1] == CALLS
+    assert path.read_bytes() == written and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_another_checkpoint_is_refused(tmp_path):
+    path = str(tmp_path / "learnt.yaml")
+    problem, _ = taught(learn=path)
+    problem.means = problem.means * 1.2
+    with pytest.raises(ValueError, match="another checkpoint.*remove the file"):
+        sampler("HeunEDMSampler", **{**LEARN, "learn": path})(problem, *problem.inputs())
+
+
+def test_a_file_of_other_runs_is_left_and_they_are_learnt_anew(tmp_path, caplog):
+    path = tmp_path / "learnt.yaml"
+    problem, _ = taught(learn=str(path))
+    written = path.read_bytes()
+    other = sampler("HeunEDMSampler", **{**LEARN, "learn": str(path), "scale": 3.0})
+    assert counted(other, problem, problem.inputs())[1] > 39
+    assert "scale is 3.0 here, it was fitted for 2.0" in said(caplog)[0].getMessage() and path.read_bytes() == written
+
+
+def test_mistakes_are_said_at_construction(tmp_path):
+    path = tmp_path / "learnt.yaml"
+    for message, options in {
+        "learn=True: say for how many calls": {"calls": None},
+        "calls=8: each plans the calls": {"plan": {"tolerance": 0.1}},
+        "both bring plan and weights": {"calibration": "file.yaml"},
+        "what `learn` finds reuses visits": {"repeat_visits": "compute"},
+        "learn=3": {"learn": 3},
+        "there is no such folder": {"learn": str(tmp_path / "none" / "learnt.yaml")},
+        "holds budgets of 8 calls": {"learn": str(path), "calls": 9},
+    }.items():
+        if options.get("calls") == 9:
+            taught(learn=str(path))
+        with pytest.raises(ValueError, match=message):
+            TaylorSeerGuider(**{**LEARN, **options})
+    whole = Calibration.load(path)
+    whole.about.clear()
+    whole.save(path)
+    with pytest.raises(ValueError, match="it was not learnt; give it as `calibration`"):
+        TaylorSeerGuider(**{**LEARN, "learn": str(path)})
+    path.write_text("torn")
+    with pytest.raises(ValueError, match="not a whole calibration file"):
+        TaylorSeerGuider(**{**LEARN, "learn": str(path)})
+
+
+@pytest.mark.parametrize("calls", [1, 20])
+def test_any_number_of_calls_is_learnt_for(calls):
+    problem, built = taught(calls=calls)
+    assert built.guider.report.learnt.reason is None and problem.calls <= 78
+    assert counted(built, problem, problem.inputs(seed=3))[1] == calls
+
+
+def test_a_guider_whose_scale_is_many_numbers_learns_nothing(caplog):
+    problem, built = problem_of(), sampler("HeunEDMSampler", **LEARN)
+    built.guider.__dict__["scale"] = torch.full((2, 1, 1, 1), SCALE, dtype=torch.float64)
+    assert counted(built, problem, problem.inputs())[1] == CALLS and "nothing is learnt" in said(caplog)[0].getMessage()
+
+
+def test_a_recording_keeps_to_its_limit():
+    recording = Recording(limit=1 << 20, count=42)
+    x = torch.randn(4, 3, 64, 64)
+    visit = type("Visit", (), {"step": 0, "sigma": 1.0})
+    for _ in range(42):
+        recording.take(visit, x, x, 1.0)
+    held = sum(part.numel() * part.element_size() for each in recording.visits for part in (each.x, each.output))
+    assert recording.fault is None and 0.9 * (1 << 20) < held <= 1 << 20
+    recording.take(visit, x, x, 1.0)
+    assert "more than 42 visits" in recording.fault and not recording.visits
+
+
+def test_a_small_recording_teaches_too(monkeypatch):
+    monkeypatch.setattr(learning_module, "LIMIT", 42 * 2 * 4 * 2 * 30)  # 30 of 48 elements of each sample
+    problem, built = taught()
+    inputs = problem.inputs(50, seed=9)
+    exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
+    alone = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0]
+    assert decibels(built(problem, *inputs), exact) > decibels(alone, exact)
