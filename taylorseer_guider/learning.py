@@ -15,6 +15,7 @@ from .policy import Everything, Keep
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
+CLEAR = 1.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Learnt:
             samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
         except (KeyError, TypeError, ValueError):
             raise ValueError("it was not learnt; give it as `calibration`") from None
-        better = budget.db > alone
+        better = budget.db >= alone + CLEAR
         return cls(calls, calibration if better else None, budget.nodes if better else (), samples, cost, budget.db, alone)
 
     def to_dict(self):

@@ -134,6 +134,9 @@ class Settings:
             raise ValueError(f"learn={self.learn!r}, calibration={self.calibration!r}: both bring plan and weights; leave one")
         if self.repeat_visits != "reuse":
             raise ValueError(f"repeat_visits={self.repeat_visits!r}: what `learn` finds reuses visits; leave one of the two out")
+        if not self.may_land:
+            given = f"forecast.quantity={self.forecast.quantity!r}, basis={self.forecast.basis!r}"
+            raise ValueError(f"{given}: `learn` goes from the solver's weights; leave `learn` out, or these")
 
     @property
     def computes_all(self):

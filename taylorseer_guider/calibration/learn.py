@@ -1,6 +1,5 @@
 """Plan and weights learnt from one recorded run, for no more calls than it made itself."""
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,17 +13,14 @@ from ..schedule import spread
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference, Walker
-from .plans import Replay, nearest, promising
 from .recorded import Recollection
-from .squares import FOLDS, differences, gram
+from .squares import FOLDS
 from .theory import Theory
 from .walk import Problem, fit, mean_squares
 
-HISTORY, PEAK = 4, 2.0  # as in ``calibrate``
+PEAK = 2.0  # as in ``calibrate``
 BRANCHES = 1  # the guided output as it is
-PLANS = 16  # that the replay ranks first, and that are walked as far as calls go
-REACH = 0.1  # share of the schedule by which a call may be moved from where it is spread to without having seen anything
-REPLAYED = 0.1  # ridge of the replay, on differences
+WALKS = 2  # with real calls: of `calls` alone, and of what is learnt
 
 
 def learnt(guider, run):
@@ -45,21 +41,18 @@ class Lesson:
 
     def learnt(self):
         probe, calls, x = self.probe, self.settings.calls, self.run.recording.x
-        left = len(self.recollection.stops) - (self.named if probe else 0)
-        walks = left // max(calls - 1, 1) if probe else 0
-        asked = probe if walks > 1 else self.recollection
+        left = len(self.recollection.stops) - self.named
+        asked = probe if probe and left >= WALKS * (calls - 1) else self.recollection
         ended = self.alone(asked)
         problem = self.problem(asked)
         alone = problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1)))
-        candidates = self.plans()[: walks - 1 if walks > 1 else 1]
-        best = max((fit(problem, nodes) for nodes in candidates), key=lambda found: found.budget.db)
+        found = fit(problem, spread(self.run.schedule.nodes, calls))
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
         if probe and self.named:
             about["fingerprint"] = fingerprint(self.run)
         about["cost"] = (probe.calls if probe else 0) + ("fingerprint" in about)
         fitted = describe(self.run.sampler, self.run.stepping, self.guider, self.recollection.sigmas)
-        found = Calibration(fitted, BRANCHES, HISTORY, {calls: best.budget}, about)
-        return Learnt.of(found, calls)
+        return Learnt.of(Calibration(fitted, BRANCHES, problem.history, {calls: found.budget}, about), calls)
 
     @property
     def settings(self):
@@ -88,7 +81,7 @@ class Lesson:
         xs = [blocked(blocks, x) for x in self.recollection.corrected()]
         reference = Reference(xs, [self.first(probe)], None, None)
         return Problem(
-            [probe], [reference], self.run.stepping.method, BRANCHES, HISTORY, False, PEAK,
+            [probe], [reference], self.run.stepping.method, BRANCHES, self.theory().policy.keep.count, False, PEAK,
             seen=lambda tensor: blocked(blocks, self.some(probe, tensor)), theory=self.theory,
         )  # fmt: skip
 
@@ -115,38 +108,6 @@ class Lesson:
                 self.recollection.measure(node, self.some(probe, walker.at), self.some(probe, output))
             walker.advance(stop, theory.answer(stop, walker.at))
         return walker.x
-
-    def plans(self):
-        """Plans worth a walk: the one without a lesson, and those near it that do best on the recording."""
-        memory, plain = self.recollection, tuple(spread(self.run.schedule.nodes, self.settings.calls))
-        trace = gram([*memory.corrected(), *(visit.output for visit in memory.known)]).mean(0)
-        shares = torch.tensor([[1.0, share] for share in memory.shifts], dtype=trace.dtype)
-        shifts = shares[:, :, None] * shares[:, None]
-        replay = NearReplay(trace[None], shifts[None], BRANCHES, HISTORY, sigmas=memory.sigmas, plain=plain)
-        found = promising(replay, [plain], PLANS)
-        return list(dict.fromkeys([plain, *(nodes for nodes in found if replay.error(nodes) < math.inf)]))
-
-
-class NearReplay(Replay):
-    """A replay over ``sigmas`` whose weights add up to 1, as ``solve_near``'s, of plans near the one called ``plain``.
-
-    One run shows only where its own outputs turn; others' turn elsewhere.
-    """
-
-    def __init__(self, *args, sigmas, plain):
-        super().__init__(*args)
-        self.sigmas, self.plain = torch.tensor(sigmas, dtype=torch.float64), plain
-
-    def errors(self, plans):
-        near = [all(abs(a - b) <= REACH * self.count for a, b in zip(nodes, self.plain, strict=True)) for nodes in plans]
-        known = iter(super().errors([nodes for nodes, is_near in zip(plans, near, strict=True) if is_near]))
-        return [next(known) if is_near else math.inf for is_near in near]
-
-    def _landing(self, tensors, nodes, following):
-        x, newest, target = tensors[..., 0, :], tensors[..., 1, :], tensors[..., -1, :]
-        plain = newest + (self.sigmas[following] / self.sigmas[nodes])[:, None, None, None] * (x - newest)
-        moves = differences(tensors.shape[-2] - 1).to(tensors) @ tensors[..., :-1, :]
-        return plain + nearest(torch.cat([moves, (target - plain)[..., None, :]], -2), REPLAYED)
 
 
 def blocked(blocks, tensor):

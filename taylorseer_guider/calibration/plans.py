@@ -69,19 +69,10 @@ class Replay:
                 newest.append(moved)
             held = [*newest, *held][: self.history * branches]
             tensors = torch.stack([x, *held, recorded[following]], -2)  # (P, 2, S, n, m)
-            x = self._landing(tensors, nodes, following)
+            weights = ridge(tensors[:, 0] @ tensors[:, 1].mT, RIDGE)
+            x = (weights[:, None, :, None, :] @ tensors[..., :-1, :])[..., 0, :]
         miss = x - recorded[self.count]
         return (miss[:, 0] * miss[:, 1]).sum(-1).clamp(min=1e-30).log().mean(1).exp()
-
-    def _landing(self, tensors, nodes, following):
-        """The x (P, 2, S, m) at ``following`` (P,), of ``tensors`` (P, 2, S, n, m): x at ``nodes``, outputs, and what is aimed at."""
-        return nearest(tensors, RIDGE)
-
-
-def nearest(tensors, strength):
-    """Of all that can be made of ``tensors`` (P, 2, S, n, m), as ``Replay`` tells them, the nearest to the last of them."""
-    weights = ridge(tensors[:, 0] @ tensors[:, 1].mT, strength)
-    return (weights[:, None, :, None, :] @ tensors[..., :-1, :])[..., 0, :]
 
 
 def _root(matrices):

@@ -3,7 +3,7 @@
 import torch
 
 RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # of the mean diagonal, once every regressor has unit length
-NEAR = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # where weights are shrunk to theory's, on differences
+NEAR = (1e-2, 1e-1, 1.0, 10.0)  # where weights are shrunk to theory's
 DEFAULT_RIDGE = 1e-7
 FOLDS = 8
 CHUNK = 1 << 16  # elements multiplied at a time
@@ -31,33 +31,24 @@ def solve(grams):
     return weights.tolist(), float(residual(total, weights)) / len(grams)
 
 
-def solve_near(grams):
-    """As ``solve``, near to theory, whose answer is the last tensor but one, and true to images that have settled.
+def solve_near(grams, theory):
+    """As ``solve``, near to the weights ``theory`` of x and of outputs, newest first, and true to images that have settled.
 
-    The tensors are x, outputs (newest first), theory's answer and the target. Where every output is one image already, x that
-    image and noise, the answer is the image: weights add up to 1. Within that they are free, and the ridge is around theory's
-    weights, on differences: x less the newest output, and each output less the one before. A fit of one picture would otherwise
-    take how bright that picture is for the rule.
+    Where every output is one image already, x that image and noise, the answer is the image: weights add up to 1, as theory's.
+    Within that they are free, and the ridge is around theory's, on differences: x less the newest output, and each output less
+    the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the noise in x, or,
+    where that is more, than the newest output, so that weights stay where they are for what was not seen.
     """
-    moves = differences(grams.shape[-1] - 2)
-    known = torch.block_diag(moves, torch.eye(2, dtype=grams.dtype))
-    known[-2:, 1] = -1  # less the newest output
-    seen = known @ grams @ known.T
-    theory = ridge(seen.sum(0)[:-1, :-1], RIDGES[0])
-    about = torch.eye(len(known), dtype=grams.dtype)[[*range(len(moves)), -1]]
-    about[-1, :-2] = -theory
-    folds = folded(about @ seen @ about.T)
+    theory = torch.tensor(theory, dtype=grams.dtype)
+    units = torch.eye(len(theory), dtype=grams.dtype)
+    moves = units[:-1] - units[1:]
+    known = torch.block_diag(moves, torch.ones(1, 1, dtype=grams.dtype))
+    known[-1, :-1] = -theory
+    folds = folded(known @ grams @ known.T)
     total = folds.sum(0)
-    found = theory + ridge(total, _strength(folds, total, NEAR))
-    weights = found @ moves
-    weights[1] += 1
-    return weights.tolist(), float(residual(total, found - theory)) / len(grams)
-
-
-def differences(count):
-    """What weights of ``count`` tensors, x and outputs, may be moved by and keep their sum: (count - 1, count)."""
-    units = torch.eye(count, dtype=torch.float64)
-    return units[:-1] - units[1:]
+    least = min(grams.sum(0)[1, 1], total[0, 0])
+    found = ridge(total, _strength(folds, total, NEAR, least), least)
+    return (theory + found @ moves).tolist(), float(residual(total, found)) / len(grams)
 
 
 def folded(grams):
@@ -65,13 +56,13 @@ def folded(grams):
     return torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))])
 
 
-def ridge(total, strength):
-    """Minimise |sum_j w_j v_j - t|^2 + strength * sum_j |w_j v_j|^2.
+def ridge(total, strength, least=0.0):
+    """Minimise |sum_j w_j v_j - t|^2 + strength * sum_j |w_j v_j|^2; in the second sum no |v_j|^2 counts as under ``least``.
 
     ``total`` (..., m, m) is the Gram matrix of (v_1 .. v_n, t), ``strength`` a float or tensor (...). Returns w, (..., n).
     """
     inner, onto = total[..., :-1, :-1], total[..., :-1, -1]
-    size = inner.diagonal(dim1=-2, dim2=-1).clamp(min=torch.finfo(total.dtype).tiny).sqrt()
+    size = inner.diagonal(dim1=-2, dim2=-1).clamp(min=max(float(least), torch.finfo(total.dtype).tiny)).sqrt()
     scaled = inner / size[..., None] / size[..., None, :]
     strength = torch.as_tensor(strength, dtype=total.dtype)[..., None, None]
     scaled = scaled + strength * torch.eye(size.shape[-1], dtype=total.dtype)
@@ -84,9 +75,9 @@ def residual(total, weights):
     return torch.einsum("...i,...ij,...j->...", signed, total, signed).clamp(min=0)
 
 
-def _strength(folds, total, strengths):
+def _strength(folds, total, strengths, least=0.0):
     """Of ``strengths`` the one with the smallest error on the fold that each fit leaves out."""
     if len(folds) < 2:
         return DEFAULT_RIDGE
-    weights = ridge(total - folds, torch.tensor(strengths)[:, None])
+    weights = ridge(total - folds, torch.tensor(strengths)[:, None], least)
     return strengths[int(residual(folds, weights).sum(-1).argmin())]

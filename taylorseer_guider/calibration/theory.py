@@ -1,5 +1,6 @@
 """What the policy without a calibration would answer at the visits of a walk."""
 
+from ..forecast import Weights
 from ..history import History
 from ..report import CALL, FORECAST, Visit
 
@@ -17,15 +18,20 @@ class Theory:
     def hold(self, stop, x, guided):
         """A call at ``stop`` gave the ``guided`` output."""
         self.history.take(_visit(stop, CALL), x, [guided], self.policy.keep, self.policy.schedule)
-        self._called = guided, stop
+        self._called = stop
 
     def answer(self, stop, x):
         """The output that the policy has for ``x``."""
-        output, called = self._called
-        visit = _visit(stop, CALL if called is stop else FORECAST)
-        visit.reason = "repeated" if self.history.at(stop.sigma) is not None else "skipped"
-        weights = self.policy.weights(visit, self.history)
-        return output if weights is None else self.history.weighted(weights, x)
+        return self.history.weighted(self._asked(stop), x)
+
+    def weights(self, stop):
+        """Of x and of the outputs held, newest first, in that answer: floats."""
+        found = self._asked(stop)
+        return [found.x, *found.outputs, *[0.0] * (len(self.history) - len(found.outputs))]
+
+    def _asked(self, stop):
+        visit = _visit(stop, CALL if self._called is stop else FORECAST)
+        return self.policy.weights(visit, self.history) or Weights(0.0, (1.0,), (), 0, 1.0)
 
 
 def _visit(stop, action):

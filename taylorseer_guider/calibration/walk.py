@@ -33,7 +33,7 @@ class Problem:
     peak: float  # of the PSNR
     scales: tuple = ()  # that weights are told for; the runs' own where there is but one
     seen: Callable = identity  # (B, ...) -> what of it is compared with the references, where they are not whole
-    theory: Callable | None = None  # () -> a Theory, to whose weights they are then shrunk
+    theory: Callable | None = None  # () -> a Theory, to whose weights those of one branch are then shrunk
 
     @property
     def sigmas(self):
@@ -66,10 +66,6 @@ class Problem:
         """The branches of the first output of ``run``, which sees the noise, whatever the weights."""
         return [branch.to(self.probes[run].x.device) for branch in self.references[run].first]
 
-    def solve(self, grams):
-        """The weights of one visit: ``squares.solve``, or near to theory where there is one."""
-        return solve_near(grams) if self.theory else solve(grams)
-
     def decibels(self, errors):
         """The mean PSNR of samples that miss their reference by ``errors``, mean squares (S,)."""
         return float((10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))).mean())
@@ -82,11 +78,10 @@ class Walk:
     walker: Walker
     outputs: list = field(default_factory=list)  # of each held output its branches, newest first
     means: list = field(default_factory=list)  # and their 4x4 means, where those are weighed
-    theory: object = None  # a Theory, which waits where it is
 
     @classmethod
-    def of(cls, probe, theory=None):
-        return cls(Walker(probe.x, probe.x), theory=theory)
+    def of(cls, probe):
+        return cls(Walker(probe.x, probe.x))
 
     @property
     def at(self):
@@ -95,7 +90,7 @@ class Walk:
     def to(self, device):
         """The same on ``device``."""
         held = [[[tensor.to(device) for tensor in branches] for branches in kept] for kept in (self.outputs, self.means)]
-        return Walk(self.walker.to(device), *held, self.theory)
+        return Walk(self.walker.to(device), *held)
 
     def hold(self, branches, problem):
         """Take the ``branches`` of a call's output as the newest."""
@@ -132,13 +127,15 @@ def fit(problem, nodes, weigh_visit=None):
     on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far
     as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
-    visits, theory = stops(problem.method, problem.sigmas), problem.theory or (lambda: None)
-    walks = [Walk.of(probe, theory()).to("cpu") for probe in problem.probes]
-    weigh_visit = weigh_visit or problem.solve
+    visits, theory = stops(problem.method, problem.sigmas), problem.theory and problem.theory()
+    walks = [Walk.of(probe).to("cpu") for probe in problem.probes]
+    weigh_visit = weigh_visit or solve
     rows, products = [], []
     for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
         grams = _weighed(problem, walks, stop, call)
-        weights, mean_square = weigh_visit(grams)
+        if call and theory is not None:
+            theory.hold(stop, walks[0].at, walks[0].outputs[0][0])
+        weights, mean_square = weigh_visit(grams) if theory is None else solve_near(grams, theory.weights(stop))
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
@@ -171,12 +168,9 @@ def _weighed(problem, walks, stop, call):
         if call:
             branches = probe.denoise(walk.at, stop.sigma, problem.branches) if walk.outputs else problem.first_output(run)
             walk.hold(branches, problem)
-            if walk.theory:
-                walk.theory.hold(stop, walk.at, probe.guided(branches))
             walks[run] = walk.to("cpu")
         target = walk.walker.seen(problem.seen).target(stop, problem.reference(run, stop.step + 1))
-        compared = [*walk.regressors(), *([walk.theory.answer(stop, walk.at)] if walk.theory else [])]
-        grams.append(widened(gram([*map(problem.seen, compared), target]), problem.shares(run), problem.parts))
+        grams.append(widened(gram([*map(problem.seen, walk.regressors()), target]), problem.shares(run), problem.parts))
     return torch.cat(grams)
 
 
