@@ -14,7 +14,6 @@ from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference, Walker
 from .recorded import Recollection
-from .squares import FOLDS
 from .theory import Theory
 from .walk import Problem, fit, mean_squares
 
@@ -43,6 +42,8 @@ class Lesson:
         probe, calls, x = self.probe, self.settings.calls, self.run.recording.x
         left = len(self.recollection.stops) - self.named
         asked = probe if probe and left >= WALKS * (calls - 1) else self.recollection
+        if asked is self.recollection and self.run.stepping.method == "euler" and calls > 1:
+            raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
         ended = self.alone(asked)
         problem = self.problem(asked)
         alone = problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1)))
@@ -76,13 +77,11 @@ class Lesson:
         return Recollection(recording.visits, self.run.stepping.method, self.run.schedule.keys)
 
     def problem(self, probe):
-        """What is fitted with the answers of ``probe``: elements of a sample in blocks, which the fit leaves out in turn."""
-        blocks = -(-FOLDS // len(self.run.recording.x))
-        xs = [blocked(blocks, x) for x in self.recollection.corrected()]
-        reference = Reference(xs, [self.first(probe)], None, None)
+        """What is fitted with the answers of ``probe``, on the recorded elements."""
+        reference = Reference(self.recollection.corrected(), [self.first(probe)], None, None)
         return Problem(
             [probe], [reference], self.run.stepping.method, BRANCHES, self.theory().policy.keep.count, False, PEAK,
-            seen=lambda tensor: blocked(blocks, self.some(probe, tensor)), theory=self.theory,
+            seen=lambda tensor: self.some(probe, tensor), theory=self.theory,
         )  # fmt: skip
 
     def first(self, probe):
@@ -108,9 +107,3 @@ class Lesson:
                 self.recollection.measure(node, self.some(probe, walker.at), self.some(probe, output))
             walker.advance(stop, theory.answer(stop, walker.at))
         return walker.x
-
-
-def blocked(blocks, tensor):
-    """(B, n) -> (B * blocks, n / blocks), the last few elements left out."""
-    blocks = min(blocks, tensor.shape[1])
-    return tensor[:, : tensor.shape[1] // blocks * blocks].unflatten(1, (blocks, -1)).flatten(0, 1)

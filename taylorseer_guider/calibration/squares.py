@@ -3,7 +3,7 @@
 import torch
 
 RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # of the mean diagonal, once every regressor has unit length
-NEAR = (1e-2, 1e-1, 1.0, 10.0)  # where weights are shrunk to theory's
+NEAR = 1.0  # where weights are shrunk to theory's
 DEFAULT_RIDGE = 1e-7
 FOLDS = 8
 CHUNK = 1 << 16  # elements multiplied at a time
@@ -25,9 +25,9 @@ def solve(grams):
     The strength of the ridge is the one that does best on samples left out of the fit. Returns (m - 1 floats, mean square
     residual).
     """
-    folds = folded(grams)
+    folds = torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))])
     total = folds.sum(0)
-    weights = ridge(total, _strength(folds, total, RIDGES))
+    weights = ridge(total, _strength(folds, total))
     return weights.tolist(), float(residual(total, weights)) / len(grams)
 
 
@@ -36,24 +36,17 @@ def solve_near(grams, theory):
 
     Where every output is one image already, x that image and noise, the answer is the image: weights add up to 1, as theory's.
     Within that they are free, and the ridge is around theory's, on differences: x less the newest output, and each output less
-    the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the noise in x, or,
-    where that is more, than the newest output, so that weights stay where they are for what was not seen.
+    the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the noise in x, or
+    than the newest output where that is less, so that weights stay where they are for what was not seen.
     """
     theory = torch.tensor(theory, dtype=grams.dtype)
     units = torch.eye(len(theory), dtype=grams.dtype)
     moves = units[:-1] - units[1:]
     known = torch.block_diag(moves, torch.ones(1, 1, dtype=grams.dtype))
     known[-1, :-1] = -theory
-    folds = folded(known @ grams @ known.T)
-    total = folds.sum(0)
-    least = min(grams.sum(0)[1, 1], total[0, 0])
-    found = ridge(total, _strength(folds, total, NEAR, least), least)
+    total = known @ grams.sum(0) @ known.T
+    found = ridge(total, NEAR, least=min(grams.sum(0)[1, 1], total[0, 0]))
     return (theory + found @ moves).tolist(), float(residual(total, found)) / len(grams)
-
-
-def folded(grams):
-    """The sums of ``grams`` (S, m, m) over each of at most ``FOLDS`` folds of the samples."""
-    return torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))])
 
 
 def ridge(total, strength, least=0.0):
@@ -75,9 +68,9 @@ def residual(total, weights):
     return torch.einsum("...i,...ij,...j->...", signed, total, signed).clamp(min=0)
 
 
-def _strength(folds, total, strengths, least=0.0):
-    """Of ``strengths`` the one with the smallest error on the fold that each fit leaves out."""
+def _strength(folds, total):
+    """Of ``RIDGES`` the one with the smallest error on the fold that each fit leaves out."""
     if len(folds) < 2:
         return DEFAULT_RIDGE
-    weights = ridge(total - folds, torch.tensor(strengths)[:, None], least)
-    return strengths[int(residual(folds, weights).sum(-1).argmin())]
+    weights = ridge(total - folds, torch.tensor(RIDGES)[:, None])
+    return RIDGES[int(residual(folds, weights).sum(-1).argmin())]

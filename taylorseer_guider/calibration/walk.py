@@ -120,16 +120,15 @@ class Fit:
     products: list  # of each visit the mean products of what was weighed there, (n, n) float64
 
 
-def fit(problem, nodes, weigh_visit=None):
+def fit(problem, nodes, weigh_visit=solve):
     """Walk with denoiser calls at ``nodes`` (step indices, sorted, from 0). Returns a Fit.
 
-    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` of the problem does, by default. Every visit is solved
-    on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits are corrected as far
-    as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
+    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does; with a theory it is ``solve_near``.
+    Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
+    are corrected as far as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
     visits, theory = stops(problem.method, problem.sigmas), problem.theory and problem.theory()
     walks = [Walk.of(probe).to("cpu") for probe in problem.probes]
-    weigh_visit = weigh_visit or solve
     rows, products = [], []
     for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
         grams = _weighed(problem, walks, stop, call)
@@ -139,7 +138,7 @@ def fit(problem, nodes, weigh_visit=None):
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
-        products.append(grams.mean(0)[: len(weights), : len(weights)])
+        products.append(grams.mean(0)[:-1, :-1])
         _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
     errors = [mean_squares(problem.seen(end), reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
