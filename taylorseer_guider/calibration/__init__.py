@@ -12,6 +12,6 @@ journal    what a person sees meanwhile, and what an interrupted calibration goe
 fit        all of it, in order
 recorded   a recorded run as a model of itself, and the solution that it was near
 theory     what would be answered without a calibration
-learn      plan and weights from one recorded run
+learn      weights from one recorded run
 fingerprint  what tells one checkpoint from another
 """

@@ -1,4 +1,4 @@
-"""Plan and weights learnt from one recorded run, for no more calls than it made itself."""
+"""Weights learnt from one recorded run, for no more calls than it made itself."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,8 +25,8 @@ WALKS = 2  # with real calls: of `calls` alone, and of what is learnt
 def learnt(guider, run):
     """What the recorded ``run`` teaches the runs of ``guider`` that are like it: a ``Learnt``.
 
-    ValueError, with the reason, where it teaches nothing. Where the run was a call of its sampler, plans are walked with real
-    calls from the same start, the denoiser being the one of the run; else the recording alone must do.
+    ValueError, with the reason, where it teaches nothing. Where the run was a call of its sampler, it is walked with real calls
+    from the same start, the denoiser being the one of the run; else the recording alone must do.
     """
     return Lesson(guider, run).learnt()
 
