@@ -181,7 +181,7 @@ class TaylorSeerGuider(shim.Skipping):
             return Everything("planned" if settings.use_cache else "cache off")
         require_falling(schedule, sampler)
         if self._calibration is None:
-            policy = unfitted(settings, schedule, known, _largest(self.scale))
+            policy = unfitted(settings, schedule, known, self.scale)
             assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
             return policy if settings.learn is False else self._learner.policy(self, schedule, sampler, x, policy, dtype)
         if sampler is None:
@@ -294,11 +294,6 @@ def _build(cls, scale, params):
         names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
         raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
     return cls(**params)
-
-
-def _largest(scale):
-    """A guidance scale as one number: of a tensor of several, as video guiders have, the largest."""
-    return float(scale.max()) if torch.is_tensor(scale) else scale
 
 
 def _takes_scale(cls):

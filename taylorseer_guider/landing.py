@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import mul
 
+import torch
+
 from .forecast import Weights, distinct
 from .interpolate import Interpolate
 from .report import CALL
@@ -92,7 +94,11 @@ class Landing(Interpolate):
 
 
 def unfitted(settings, schedule, stepping, scale):
-    """The policy without a calibration for a sampler of which ``stepping`` is known, at a guidance ``scale``."""
+    """The policy without a calibration for a sampler of which ``stepping`` is known, at a guidance ``scale``.
+
+    Of a tensor of scales, as video guiders have, the largest counts.
+    """
+    scale = float(scale.max()) if torch.is_tensor(scale) else scale
     lands = settings.may_land and stepping.method is not None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale))
     if lands:

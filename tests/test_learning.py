@@ -17,7 +17,7 @@ from taylorseer_guider.calibration import learn as laboratory
 from taylorseer_guider.recording import Recording
 from taylorseer_guider.standalone import mixture
 
-CALLS, SCALE = 8, 2.0
+CALLS, SCALE = 8, 1.75
 FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
 LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
 

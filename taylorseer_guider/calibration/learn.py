@@ -94,7 +94,7 @@ class Lesson:
 
     def theory(self):
         """The answers of `calls` alone, wherever the calls are."""
-        return Theory(unfitted(replace(self.settings, learn=False), self.run.schedule, self.run.stepping))
+        return Theory(unfitted(replace(self.settings, learn=False), self.run.schedule, self.run.stepping, self.guider.scale))
 
     def alone(self, probe):
         """The x that `calls` alone ends at, from the same start. Its calls tell how outputs follow x, where that is not known."""
