@@ -77,7 +77,7 @@ def test_weights_that_are_pulled_all_the_way_are_those_of_the_guider_without_a_c
     monkeypatch.setattr(ablations, "STRENGTHS", (1e12,))
     fitted = fit_ablation(calibration, CALLS, workload, "theory", 0, target)
     nodes = list(calibration.budgets[CALLS].nodes)
-    theirs = ended(workload, plan={"nodes": nodes}, forecast={"quantity": "denoised"})
+    theirs = ended(workload, plan={"nodes": nodes}, forecast={"quantity": "denoised", "coordinate": "rho"})
     assert torch.allclose(sample(fitted, workload), theirs, atol=1e-3)
 
 
