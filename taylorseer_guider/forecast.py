@@ -80,6 +80,14 @@ def distinct(nodes, count, tolerance=1e-6, floor=1e-30):
     return chosen
 
 
+def placed(indices, weights, count):
+    """``count`` floats: the ``weights`` at ``indices``, and zeros."""
+    found = [0.0] * count
+    for index, weight in zip(indices, weights, strict=True):
+        found[index] = weight
+    return found
+
+
 def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None):
     """``sum_j weights[j] * tensors[j]`` in one pass over memory, contiguous and without gradient: in ``out``, or a new tensor.
 

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 
 import torch
 
-from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, Weights, distinct, weighted_sum
+from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, Weights, distinct, placed, weighted_sum
 from .policy import Keep
 from .report import CALL, FORECAST
 from .schedule import plan
@@ -80,10 +80,8 @@ class Interpolate:
         if visit.action == CALL:
             return None
         chosen, found, error = self._chosen(visit, history)
-        factors = [0.0] * (max(chosen) + 1)
         skip, out = self._mix(visit.sigma) if self._mix else (0.0, -1.0)
-        for index, weight in zip(chosen, found, strict=True):
-            factors[index] = -out * weight
+        factors = placed(chosen, [-out * weight for weight in found], max(chosen) + 1)
         x = skip * self.schedule.unscale(visit.sigma)
         return Weights(x, tuple(factors), (), len(chosen) - 1, sum(map(abs, found)), error)
 

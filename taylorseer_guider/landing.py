@@ -18,12 +18,12 @@ Euler's, and its corrector is answered so that x stays where it is, or is put ri
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import mul
 
 import torch
 
-from .forecast import Weights, distinct
+from .forecast import Weights, distinct, newton_weights, placed
 from .interpolate import Interpolate
 from .report import CALL
 from .trust import ROUNDED
@@ -49,8 +49,7 @@ class Landing(Interpolate):
             return None if called else super().weights(visit, history)
         start, end = self.schedule.nodes[step], self._end(step)
         unknown = int(called and corrector)  # to the predictor of this step: the newest output
-        means, order = self._means(sigmas[unknown:], start, end)
-        found = _filled([0.0] * unknown + means, len(sigmas))
+        found, order = self._means(sigmas, start, end, unknown)
         if called and end > 0:
             share = (2 if corrector else 1) * end / (start - end)
             found = [mean + share * off for mean, off in zip(found, self._off(sigmas), strict=True)]
@@ -67,30 +66,24 @@ class Landing(Interpolate):
     def _end(self, step):
         return (*self.schedule.nodes, 0.0)[step + 1]
 
-    def _means(self, sigmas, start, end):
-        """(weights of outputs at ``sigmas``, newest first, in the mean of P from ``start`` to ``end``; the order of P)."""
-        chosen = distinct([self._coordinate(sigma) for sigma in sigmas], self.settings.max_order + 1)
-        nodes = [sigmas[i] for i in chosen]
-        if end > 0:
-            points, shares = simpson(start, end)
-            each = [self.interpolation(nodes, point) for point in points]
-            mean = [sum(map(mul, shares, weights)) for weights in zip(*each, strict=True)]
-        else:
-            mean = self.interpolation(nodes, start)  # samplers end at the output of the last node
-        found = [0.0] * (chosen[-1] + 1)
-        for index, weight in zip(chosen, mean, strict=True):
-            found[index] = weight
-        return found, len(chosen) - 1
+    def _means(self, sigmas, start, end, unknown=0):
+        """(weights of the outputs at ``sigmas``, newest first, in the mean of P from ``start`` to ``end``, the order of P).
+
+        The first ``unknown`` of them are left out of P.
+        """
+        chosen = distinct([self._coordinate(sigma) for sigma in sigmas[unknown:]], self.settings.max_order + 1)
+        chosen = [unknown + i for i in chosen]
+        weights = mean_weights(self._coordinate, tuple(sigmas[i] for i in chosen), start, end)
+        return placed(chosen, weights, len(sigmas)), len(chosen) - 1
 
     def _off(self, sigmas):
         """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off there, to be added to it."""
         if len(sigmas) == 1:
             return [0.0]
         newest, before = sigmas[:2]
-        (knowing, _), (foretold, _) = self._means(sigmas, before, newest), self._means(sigmas[1:], before, newest)
+        (knowing, _), (foretold, _) = self._means(sigmas, before, newest), self._means(sigmas, before, newest, unknown=1)
         stretch = 1 - newest / before  # of z, in units of 1 / newest
-        pairs = zip(_filled(knowing, len(sigmas)), _filled([0.0, *foretold], len(sigmas)), strict=True)
-        return [stretch * (a - b) for a, b in pairs]
+        return [stretch * (a - b) for a, b in zip(knowing, foretold, strict=True)]
 
 
 def unfitted(settings, schedule, stepping, scale):
@@ -106,8 +99,18 @@ def unfitted(settings, schedule, stepping, scale):
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
 
 
-def _filled(weights, count):
-    return weights + [0.0] * (count - len(weights))
+@lru_cache(maxsize=1024)  # Heun asks twice a step, and every picture of a schedule asks alike
+def mean_weights(coordinate, nodes, start, end):
+    """Weights of outputs at ``nodes`` (a tuple) in the mean of their polynomial over 1 / sigma from ``start`` to ``end``.
+
+    To an ``end`` of 0 it is the polynomial at ``start``: samplers end at the output of the last node.
+    """
+    us = [coordinate(sigma) for sigma in nodes]
+    if end == 0:
+        return tuple(newton_weights(us, coordinate(start)))
+    points, shares = simpson(start, end)
+    each = [newton_weights(us, coordinate(point)) for point in points]
+    return tuple(sum(map(mul, shares, weights)) for weights in zip(*each, strict=True))
 
 
 def simpson(start, end):
