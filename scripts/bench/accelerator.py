@@ -10,8 +10,9 @@ import torch
 
 from figures import psnr
 
-from .clock import side_by_side, timed
+from .clock import side_by_side
 from .devices import clock_of, moved, name_of
+from .measure import timed
 from .methods import FULL_RUN
 
 

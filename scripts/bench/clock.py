@@ -7,22 +7,15 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
+from taylorseer_guider.report import FORECAST
+
 from .devices import Processor
+from .measure import timed
 from .methods import DENOISED, EPS, FULL_RUN, evenly
 from .tables import three
 from .workloads import FULL_CALLS, NODES, sampler_of
 
 EDM = {"sigma_min": 0.002, "sigma_max": 40.0}
-
-
-@torch.no_grad()
-def timed(workload, begin, clock):
-    """(x, calls, seconds, bytes at the peak or None) of the run that ``begin(workload)`` makes ready, which is not timed."""
-    run = begin(workload)
-    workload.calls, workload.branches, workload.seconds = 0, 0.0, 0.0
-    clock.start()
-    x = run()
-    return x, workload.calls, clock.stop(), clock.peak_bytes()
 
 
 def side_by_side(workload, todo, repeats=9, clock=None):
@@ -37,8 +30,8 @@ def side_by_side(workload, todo, repeats=9, clock=None):
     spent = {method: [] for method in [FULL_RUN, *todo]}
     for _ in tqdm(range(repeats), desc=f"{workload.name}, in turns", leave=False):
         for method, taken in spent.items():
-            _, calls, seconds, peak = timed(workload, method.begin, clock)
-            taken.append((seconds, None if queued else 1 - workload.seconds / seconds, calls, peak))
+            _, calls, _, seconds = timed(workload, method.begin, clock)
+            taken.append((seconds, None if queued else 1 - workload.seconds / seconds, calls, clock.peak_bytes()))
     rows, full = [], min(spent[FULL_RUN])[0]
     for method, taken in spent.items():
         seconds, outside, calls, peaks = zip(*taken, strict=True)
@@ -62,7 +55,7 @@ def forecast_cost(calibration, shape, repeats=5):
     even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
     options = {
         "denoised, order 1": ({**even, **DENOISED}, 2),
-        "default, order 1": (even, 3),
+        "default, order 2": (even, 3),
         "eps, order 2": ({**even, **EPS}, 4),
     }
     if calibration is not None:
@@ -89,13 +82,9 @@ def _skipped(options, shape):
     """The forecast visits of one run, once its history is full."""
     sampler = sampler_of(SimpleNamespace(scale=1.0, edm=EDM), options)
     sampler(lambda x, sigma, cond: 0.5 * x, torch.randn(shape), {})
-    held = 4 if "calibration" in options else options.get("max_order", 1) + 1
-    visits, calls = [], 0
-    for visit in sampler.guider.report.visits:
-        calls += visit.action == "call"
-        if visit.action == "forecast" and visit.reason in ("skipped", "calibrated") and calls >= held:
-            visits.append(visit)
-    return visits
+    visits = [visit for visit in sampler.guider.report.visits if visit.action == FORECAST and visit.reason != "repeated"]
+    full = max(visit.order for visit in visits)
+    return [visit for visit in visits if visit.order == full]
 
 
 def run_table(rows):
