@@ -38,6 +38,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+# Every command: its help, its flags.
+
+
 def without_torch(name, *arguments):
     code = WITHOUT_TORCH.format(scripts=str(SCRIPTS))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -44,6 +44,9 @@ def taught(name="HeunEDMSampler", problem=None, seed=1, **options):
     return problem, built
 
 
+# What is learnt, what it costs, and how good it is.
+
+
 @pytest.mark.parametrize("name", FULL)
 @pytest.mark.parametrize("scale", [1, SCALE])
 def test_the_first_picture_is_the_hosts_and_learning_costs_no_more_than_it(name, scale):
@@ -124,6 +127,9 @@ def test_what_is_learnt_is_said(caplog):
     assert {visit.reason for visit in built.guider.report.visits} == {"learnt"}
 
 
+# Whose it is: a kind of run, a guider.
+
+
 @pytest.mark.parametrize("change", ["steps", "size", "scale", "sampler"])
 def test_another_kind_of_run_is_learnt_anew_and_the_first_stays_known(change):
     problem, built = taught()
@@ -157,6 +163,9 @@ def test_two_models_in_one_process_share_nothing():
     for copied in (copy.deepcopy(one.guider), pickle.loads(pickle.dumps(one.guider))):
         one.guider = copied
         assert counted(one, first, first.inputs(seed=2))[1] > 39
+
+
+# Runs that are interrupted, driven by hand, or made together.
 
 
 def alive(shape):
@@ -256,6 +265,9 @@ def test_threads_that_begin_together_each_make_a_full_run_and_one_is_learnt_from
     assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
 
 
+# Where nothing is learnt.
+
+
 class Deaf(GaussianMixture):
     """One whose outputs are not finite at the end."""
 
@@ -288,6 +300,9 @@ def test_calls_alone_are_kept_where_they_are_not_beaten(monkeypatch):
     result, calls = counted(built, problem, inputs)
     assert calls == CALLS and torch.equal(result, sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
     assert "not beaten" in str(built.guider.report.learnt)
+
+
+# The file, and other mistakes.
 
 
 def test_a_file_is_written_once_and_read_by_the_next_guider_for_one_more_call(tmp_path):
@@ -358,6 +373,9 @@ def test_a_guider_whose_scale_is_many_numbers_learns_nothing(caplog):
     problem, built = problem_of(), sampler("HeunEDMSampler", **LEARN)
     built.guider.__dict__["scale"] = torch.full((2, 1, 1, 1), SCALE, dtype=torch.float64)
     assert counted(built, problem, problem.inputs())[1] == CALLS and "nothing is learnt" in said(caplog)[0].getMessage()
+
+
+# The recording.
 
 
 def test_a_recording_keeps_to_its_limit():

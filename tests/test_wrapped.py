@@ -57,6 +57,9 @@ def one_line(raised):
     assert "\n" not in str(raised.value)
 
 
+# Whose class it is, and that it is the host's guider where nothing is forecast.
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("options", OFF, ids=str)
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -86,6 +89,9 @@ def test_the_options_are_written_out_in_the_constructor():
     assert shown["scale"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and shown["scale"].default == 5.0
     assert not set(FLAT) & set(shown)
     assert set(NINE + GROUPS) <= set(inspect.signature(TaylorSeerGuider).parameters)
+
+
+# Options in groups, and the flat names that they had.
 
 
 @pytest.mark.parametrize("flat", FLAT)
@@ -124,6 +130,9 @@ def test_our_guider_does_not_wrap_itself(target):
     with pytest.raises(ValueError, match="guider_config.*wrap") as raised:
         TaylorSeerGuider(guider_config={"target": target, "params": {}})
     one_line(raised)
+
+
+# A scale that is set later, and copies.
 
 
 @pytest.mark.parametrize(("built", "later"), [(5.0, 0), (5.0, 1), (0, 5.0), (1, 5.0)])
@@ -185,6 +194,9 @@ def test_a_scale_that_was_set_is_copied(again):
     twin, both = COPIES[again](guider), torch.randn(4, 3)
     assert twin.scale == 2.0
     assert torch.equal(twin(both, torch.ones(2)), VanillaCFG(2.0)(both, torch.ones(2)))
+
+
+# Which host is meant.
 
 
 @pytest.fixture
