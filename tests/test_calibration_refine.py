@@ -1,5 +1,7 @@
 """Refining a calibration: the gradient is right, held-out runs end nearer, and what cannot be refined says so."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference
 from taylorseer_guider.calibration.refine import Refinement
+from taylorseer_guider.calibration.theory import Theory
 from taylorseer_guider.calibration.walk import Problem, fit
 
 SCALE, NODES = 2.0, (0, 6, 9, 12, 15)
@@ -29,7 +32,8 @@ def problem_of(name, mixture, low):
     for n, probe in enumerate(probes):
         end, _ = sample("HeunEDMSampler", mixture, inputs=mixture.inputs(6, seed=n), num_steps=40, scale=SCALE, **EXACT)
         references.append(Reference([end] * len(probe.sigmas), probe.denoise(probe.x, probe.sigmas[0], 2), None, None))
-    return Problem(probes, references, name[:-10].lower(), 2, 4, low, 2.0)
+    theory = partial(Theory.unaided, built, probes[0].sigmas, SCALE, 4)
+    return Problem(probes, references, name[:-10].lower(), 2, 4, low, 2.0, theory, (SCALE,))
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 16])

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -17,6 +18,7 @@ from .ode import calls_of_reference, solve_finely
 from .refine import Refinement
 from .scales import opened, scales_to_walk
 from .search import most_calls, solve_budget
+from .theory import Theory
 from .walk import Problem
 
 
@@ -32,10 +34,12 @@ def calibrated(
     with Progress(progress) as bar:
         denoiser = bar.counting(denoiser)
         probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
-        fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
+        sigmas = tuple(_common_schedule(probes, budgets))
+        fitted = replace(fitted, sigmas=sigmas)
         start = _earlier(start, fitted)
         output, branches = opened(probes, scales, bool(refine))
-        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, told)
+        theory = partial(Theory.unaided, sampler, sigmas, told[-1], history)
+        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, theory, told)
         options = {"history": history, "low": low, "peak": peak, "runs": problem.few}
         options |= {"from": zlib.crc32(start.to_yaml().encode())} if start else {}
         journal = Journal(folder, _job(fitted, problem, substeps, output), options)

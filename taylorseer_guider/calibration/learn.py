@@ -81,7 +81,7 @@ class Lesson:
         reference = Reference(self.recollection.corrected(), [self.first(probe)], None, None)
         return Problem(
             [probe], [reference], self.run.stepping.method, BRANCHES, self.theory().policy.keep.count, False, PEAK,
-            seen=lambda tensor: self.some(probe, tensor), theory=self.theory,
+            self.theory, seen=lambda tensor: self.some(probe, tensor),
         )  # fmt: skip
 
     def first(self, probe):

@@ -60,6 +60,12 @@ def mixing(shares, count, parts):
     return torch.block_diag(*[torch.cat([share * eye for share in shares], 1)] * parts)
 
 
+def branched(weights, scale, branches):
+    """``weights`` of guided outputs as those of their ``branches`` at a guidance ``scale``, uncond first."""
+    shares = (1 - scale, scale) if branches == 2 else (1.0,)
+    return [weight * share for weight in weights for share in shares]
+
+
 def widened(grams, shares, parts):
     """Gram matrices (B, m, m) of regressors and, last, a target of runs at one scale, as those of the regressors L_k v_j."""
     if len(shares) == 1:

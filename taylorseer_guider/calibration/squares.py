@@ -1,11 +1,13 @@
-"""Ridge least squares from accumulated normal equations, in float64."""
+"""Least squares from accumulated normal equations, near to what theory says, in float64."""
 
 import torch
 
-RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # of the mean diagonal, once every regressor has unit length
-NEAR = 1.0  # where weights are shrunk to theory's
-DEFAULT_RIDGE = 1e-7
+STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, once every regressor has unit length
+NEAR = 1.0  # the strength where samples are too few to choose one by
+FEW = 4  # samples
 FOLDS = 8
+USUAL = 10.0  # times the geometric mean of all samples' square errors: one that is farther off counts less
+ROUNDS = 4  # of solving with what each sample counts then
 CHUNK = 1 << 16  # elements multiplied at a time
 
 
@@ -19,43 +21,77 @@ def gram(tensors):
     return total.cpu() / flat[0].shape[1]
 
 
-def solve(grams):
+def solve(grams, theory, blocks=1):
     """Weights of all but the last of the tensors that ``grams`` (S, m, m) came from, which fit the last one best.
 
-    The strength of the ridge is the one that does best on samples left out of the fit. Returns (m - 1 floats, mean square
+    ``theory`` are weights that need no fit (m - 1 floats), for as many ``blocks``, each of x and of outputs, newest first. Where
+    every output is one image already, x that image and noise, the answer is the image: so the weights of a block keep the sum
+    that theory's have. Within that they are free, and the ridge is around theory's, on differences: x less the newest output, and
+    each output less the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the
+    noise in x, or than the newest output where that is less.
+
+    The strength of the ridge is the one that does best on samples left out of the fit, in the mean of their dB. A sample that
+    nothing fits, such as a picture that has turned into another one, does not spoil the others: squares are weighed by
+    1 / (error + ``USUAL``), as for Cauchy's loss (Beaton and Tukey, Technometrics 1974). Returns (m - 1 floats, mean square
     residual).
     """
-    folds = torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))])
-    total = folds.sum(0)
-    weights = ridge(total, _strength(folds, total))
-    return weights.tolist(), float(residual(total, weights)) / len(grams)
-
-
-def solve_near(grams, theory):
-    """As ``solve``, near to the weights ``theory`` of x and of outputs, newest first, and true to images that have settled.
-
-    Where every output is one image already, x that image and noise, the answer is the image: weights add up to 1, as theory's.
-    Within that they are free, and the ridge is around theory's, on differences: x less the newest output, and each output less
-    the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the noise in x, or
-    than the newest output where that is less, so that weights stay where they are for what was not seen.
-    """
     theory = torch.tensor(theory, dtype=grams.dtype)
-    units = torch.eye(len(theory), dtype=grams.dtype)
-    moves = units[:-1] - units[1:]
-    known = torch.block_diag(moves, torch.ones(1, 1, dtype=grams.dtype))
+    moves = _differences(len(theory), blocks).to(grams)
+    known = torch.block_diag(moves, torch.ones(1, 1).to(grams))
     known[-1, :-1] = -theory
-    total = known @ grams.sum(0) @ known.T
-    found = ridge(total, NEAR, least=min(grams.sum(0)[1, 1], total[0, 0]))
-    return (theory + found @ moves).tolist(), float(residual(total, found)) / len(grams)
+    changed = known @ grams @ known.T
+    found, errors = _robust(changed, _least(grams.mean(0), changed.mean(0), blocks))
+    return (theory + found @ moves).tolist(), float(errors.mean())
+
+
+def _differences(count, blocks):
+    """(count - blocks, count): each weight's regressor less that of the next one of its block."""
+    units = torch.eye(count // blocks)
+    return torch.block_diag(*[units[:-1] - units[1:]] * blocks)
+
+
+def _least(total, changed, blocks):
+    """What each difference counts for at least, (n,): by its block, of which x and the newest output are the first two."""
+    size = (len(total) - 1) // blocks
+    starts = range(0, blocks * size, size)
+    floors = [min(total[at + 1, at + 1], changed[at - n, at - n]) for n, at in enumerate(starts)]
+    return torch.stack(floors).repeat_interleave(size - 1)
+
+
+def _robust(grams, least):
+    """(weights (n,), square errors (S,)) of a fit to ``grams`` (S, n + 1, n + 1), the last tensor being the target."""
+    strengths, folds = (STRENGTHS, min(len(grams), FOLDS)) if len(grams) >= FEW else ((NEAR,), 0)
+    left_out = torch.arange(len(grams)) % max(folds, 1)
+    kept = torch.ones(folds + 1, len(grams), dtype=grams.dtype)  # by each fit; the last one keeps all
+    kept[left_out, torch.arange(len(grams))] *= 0.0 if folds else 1.0
+    errors = grams[:, -1, -1].expand(len(strengths), *kept.shape)
+    ridges = torch.tensor(strengths, dtype=grams.dtype)[:, None].expand(-1, len(kept))
+    for _ in range(ROUNDS):
+        errors = errors.clamp(min=torch.finfo(grams.dtype).tiny)
+        counts = kept / (errors + USUAL * errors.log().mean(-1, keepdim=True).exp())
+        totals = torch.einsum("kfs,sij->kfij", counts / counts.sum(-1, keepdim=True), grams)
+        weights = ridge(totals, ridges, least)
+        errors = _errors(grams, weights)
+    unseen = errors[:, left_out, torch.arange(len(grams))] if folds else errors[:, -1]
+    best = int(unseen.clamp(min=torch.finfo(grams.dtype).tiny).log().mean(-1).argmin())
+    return weights[best, -1], errors[best, -1]
+
+
+def _errors(grams, weights):
+    """Square of what each sample's sum misses the target by: (S, n + 1, n + 1) and (..., n) -> (..., S)."""
+    signed = torch.cat([weights, -torch.ones_like(weights[..., :1])], -1)
+    return torch.einsum("...i,sij,...j->...s", signed, grams, signed).clamp(min=0)
 
 
 def ridge(total, strength, least=0.0):
     """Minimise |sum_j w_j v_j - t|^2 + strength * sum_j |w_j v_j|^2; in the second sum no |v_j|^2 counts as under ``least``.
 
-    ``total`` (..., m, m) is the Gram matrix of (v_1 .. v_n, t), ``strength`` a float or tensor (...). Returns w, (..., n).
+    ``total`` (..., m, m) is the Gram matrix of (v_1 .. v_n, t), ``strength`` a float or tensor (...), ``least`` a float or (n,).
+    Returns w, (..., n).
     """
     inner, onto = total[..., :-1, :-1], total[..., :-1, -1]
-    size = inner.diagonal(dim1=-2, dim2=-1).clamp(min=max(float(least), torch.finfo(total.dtype).tiny)).sqrt()
+    least = torch.as_tensor(least, dtype=total.dtype).clamp(min=torch.finfo(total.dtype).tiny)
+    size = torch.maximum(inner.diagonal(dim1=-2, dim2=-1), least).sqrt()
     scaled = inner / size[..., None] / size[..., None, :]
     strength = torch.as_tensor(strength, dtype=total.dtype)[..., None, None]
     scaled = scaled + strength * torch.eye(size.shape[-1], dtype=total.dtype)
@@ -66,11 +102,3 @@ def residual(total, weights):
     """Square of what the weighted sum misses the target by: (..., m, m) and (..., m - 1) -> (...)."""
     signed = torch.cat([weights, -torch.ones_like(weights[..., :1])], -1)
     return torch.einsum("...i,...ij,...j->...", signed, total, signed).clamp(min=0)
-
-
-def _strength(folds, total):
-    """Of ``RIDGES`` the one with the smallest error on the fold that each fit leaves out."""
-    if len(folds) < 2:
-        return DEFAULT_RIDGE
-    weights = ridge(total - folds, torch.tensor(RIDGES)[:, None])
-    return RIDGES[int(residual(folds, weights).sum(-1).argmin())]

@@ -1,15 +1,30 @@
 """What the policy without a calibration would answer at the visits of a walk."""
 
+import torch
+
 from ..forecast import Weights
 from ..history import History
+from ..hosts import stepping
+from ..landing import unfitted
 from ..report import CALL, FORECAST, Visit
+from ..schedule import Schedule
+from ..settings import Settings
 
 
 class Theory:
-    """The answers of ``policy`` (as ``landing.unfitted`` makes it), along whatever x the walk is led to."""
+    """The answers of ``policy`` (as ``landing.unfitted`` makes it), along whatever x the walk is led to.
 
-    def __init__(self, policy):
-        self.policy, self.history = policy, History(policy.keep.count)
+    They are made of ``most`` outputs at most, if that is given.
+    """
+
+    def __init__(self, policy, most=None):
+        self.policy, self.history = policy, History(min(policy.keep.count, most or policy.keep.count))
+
+    @classmethod
+    def unaided(cls, sampler, sigmas, scale, most):
+        """That of ``sampler`` over ``sigmas`` (floats) at a guidance ``scale``, whatever its guider's own settings."""
+        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
+        return cls(unfitted(Settings(), schedule, stepping(sampler), scale), most)
 
     def calls(self, stop):
         """Whether the policy itself would call at ``stop``."""

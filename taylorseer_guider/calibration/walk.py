@@ -9,8 +9,8 @@ import torch
 from ..calibration_file import Budget, Row
 from ..forecast import Weights, block_means, filled, newton_weights, weigh
 from .ode import Walker, calls_at, stops
-from .scales import widened
-from .squares import gram, residual, solve, solve_near
+from .scales import branched, widened
+from .squares import gram, residual, solve
 
 KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 DIGITS = 7  # of a weight: float32 tells no more apart
@@ -31,9 +31,9 @@ class Problem:
     history: int  # outputs that a row may weigh
     low: bool  # whether 4x4 means of everything are weighed too
     peak: float  # of the PSNR
+    theory: Callable  # () -> a Theory, near to whose weights those that are solved stay
     scales: tuple = ()  # that weights are told for; the runs' own where there is but one
     seen: Callable = identity  # (B, ...) -> what of it is compared with the references, where they are not whole
-    theory: Callable | None = None  # () -> a Theory, to whose weights those of one branch are then shrunk
 
     @property
     def sigmas(self):
@@ -61,6 +61,17 @@ class Problem:
     def parts(self):
         """Into how many parts the weights of a row fall: those of whole tensors, and those of means."""
         return 1 + self.low
+
+    def expected(self, weights, held):
+        """(the ``weights`` that theory has for x and guided outputs, newest first, as a row of ``held`` outputs has them, blocks).
+
+        The blocks are those of ``squares.solve``.
+        """
+        x, *outputs = weights
+        outputs = [*outputs, *[0.0] * (held - len(outputs))]
+        told = [[x, *branched(outputs, scale, self.branches)] for scale in self.scales or (1.0,)]
+        blocks = [*told, *[[0.0] * len(told[0])] * (len(told) * (self.parts - 1))]
+        return sum(blocks, []), len(blocks)
 
     def first_output(self, run):
         """The branches of the first output of ``run``, which sees the noise, whatever the weights."""
@@ -123,18 +134,18 @@ class Fit:
 def fit(problem, nodes, weigh_visit=solve):
     """Walk with denoiser calls at ``nodes`` (step indices, sorted, from 0). Returns a Fit.
 
-    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does; with a theory it is ``solve_near``.
+    ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does.
     Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
     are corrected as far as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
-    visits, theory = stops(problem.method, problem.sigmas), problem.theory and problem.theory()
+    visits, theory = stops(problem.method, problem.sigmas), problem.theory()
     walks = [Walk.of(probe).to("cpu") for probe in problem.probes]
     rows, products = [], []
     for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
         grams = _weighed(problem, walks, stop, call)
-        if call and theory is not None:
+        if call:
             theory.hold(stop, walks[0].at, walks[0].outputs[0][0])
-        weights, mean_square = weigh_visit(grams) if theory is None else solve_near(grams, theory.weights(stop))
+        weights, mean_square = weigh_visit(grams, *problem.expected(theory.weights(stop), len(walks[0].outputs)))
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
@@ -149,7 +160,7 @@ def given(weights):
     """What stands in the place of ``solve`` where ``weights``, n floats for each visit, are known: taken in turn."""
     left = iter(weights)
 
-    def taken(grams):
+    def taken(grams, theory, blocks):
         known = torch.as_tensor(next(left), dtype=torch.float64)
         return known.tolist(), float(residual(grams.sum(0), known)) / len(grams)
 

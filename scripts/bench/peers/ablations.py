@@ -11,6 +11,7 @@ told to forecast the denoised output; its other quantities are made from past x,
 """
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -19,7 +20,8 @@ from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal, Progress
 from taylorseer_guider.calibration.ode import Reference, calls_at, solve_finely, stops
 from taylorseer_guider.calibration.refine import Refinement
-from taylorseer_guider.calibration.squares import FOLDS, RIDGES, residual, ridge
+from taylorseer_guider.calibration.squares import FOLDS, residual, ridge
+from taylorseer_guider.calibration.theory import Theory
 from taylorseer_guider.calibration.walk import Problem, Walk, fit
 from taylorseer_guider.forecast import RHO, newton_weights
 from taylorseer_guider.standalone.config import instantiate_from_config
@@ -30,7 +32,7 @@ from .trained import Trained, mixed
 from .training import OURS, train
 
 KINDS = ("none", "weights", "steps", "told", "theory")
-STRENGTHS = (*RIDGES, 1e-3, 1e-2, 1e-1, 1.0)  # a theory may pull harder than zero can
+STRENGTHS = tuple(10.0**power for power in range(-9, 1))  # of the ridge
 PEAK = 2.0  # of the PSNR
 
 
@@ -132,14 +134,15 @@ def posed(calibration, budget, workload, target, finely, substeps=2):
         with torch.no_grad():
             first = probe.denoise(probe.x, probe.sigmas[0], calibration.branches)
         solved = Reference([target.cpu()] * len(probe.sigmas), [branch.cpu() for branch in first], None, None)
-    return Problem([probe], [solved], "heun", calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK)
+    theory = partial(Theory.unaided, sampler, probe.sigmas, workload.scale, calibration.history)
+    return Problem([probe], [solved], "heun", calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK, theory)
 
 
 def given(budget):
     """For ``fit``: the weights of ``budget``, visit by visit."""
     rows = iter([torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows])
 
-    def weigh(grams):
+    def weigh(grams, *_):
         row = next(rows)
         return row.tolist(), float(residual(grams.sum(0), row)) / len(grams)
 
@@ -162,7 +165,7 @@ def toward(theory):
     """For ``fit``: least squares shrunk to the next of ``theory``, by as much as does best on samples left out."""
     theory = iter(theory)
 
-    def weigh(grams):
+    def weigh(grams, *_):
         known, change = next(theory), torch.eye(grams.shape[-1], dtype=grams.dtype)
         change[-1, :-1] = -known  # the target less what theory makes of it
         folds = change @ torch.stack([grams[fold::FOLDS].sum(0) for fold in range(min(len(grams), FOLDS))]) @ change.T
