@@ -2,13 +2,14 @@
 
 host       the host's denoise at any x and sigma
 ode        Euler's and Heun's methods as data, and the fine solution that is aimed at
-squares    ridge least squares
+squares    robust least squares, near to what theory says
 scales     weights that follow the guidance scale
 walk       one walk over the host's schedule, solving the weights of each visit on the way
 plans      which nodes deserve a call
 search     a budget's plan, on recordings and then with real calls
 refine     all weights of a run moved along the gradient of its end
 journal    what a person sees meanwhile, and what an interrupted calibration goes on from
+unseen     samples that are left out, and what they say of it
 fit        all of it, in order
 recorded   a recorded run as a model of itself, and the solution that it was near
 theory     what would be answered without a calibration

@@ -19,6 +19,7 @@ from .refine import Refinement
 from .scales import opened, scales_to_walk
 from .search import most_calls, solve_budget
 from .theory import Theory
+from .unseen import compared, left_out, say_what_is_not_better
 from .walk import Problem
 
 
@@ -39,24 +40,27 @@ def calibrated(
         start = _earlier(start, fitted)
         output, branches = opened(probes, scales, bool(refine))
         theory = partial(Theory.unaided, sampler, sigmas, told[-1], history)
-        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, theory, told)
+        out = left_out([len(probe.x) for probe in probes], len(scales))
+        problem = Problem(probes, [], stepping(sampler).method, branches, history, low, peak, theory, told, out)
         options = {"history": history, "low": low, "peak": peak, "runs": problem.few}
         options |= {"from": zlib.crc32(start.to_yaml().encode())} if start else {}
         journal = Journal(folder, _job(fitted, problem, substeps, output), options)
         later = [most_calls(count, problem, walks, refine, start) for count in budgets]
         problem = replace(problem, references=_references(problem, substeps, journal, bar, sum(later)))
-        fits = {}
+        fits, unseen = {}, {}
         for n, count in enumerate(budgets):
             bar.expect(sum(later[n:]))
             fits[count] = solve_budget(problem, count, start and start.nearest(count), walks, journal, bar)
             if refine:
                 fits[count] = Refinement(problem, fits[count], journal).run(refine, bar)
-        found = {count: found.budget for count, found in fits.items()}
-        calibration = Calibration(fitted, branches, history, found, _about(problem, scales, substeps, refine, seed))
+            unseen[count] = compared(problem, fits[count], bar)
+        about = {**_about(problem, scales, substeps, refine, seed), "unseen": unseen}
+        calibration = Calibration(fitted, branches, history, {count: found.budget for count, found in fits.items()}, about)
         bar.expect(sum(budgets))
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
             _require_landing(problem, denoiser, runs[0], seed, calibration, count, fits[count].ends[0])
+    say_what_is_not_better(about)
     return calibration
 
 

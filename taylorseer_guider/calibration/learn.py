@@ -46,7 +46,7 @@ class Lesson:
             raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
         ended = self.alone(asked)
         problem = self.problem(asked)
-        alone = problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1)))
+        alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
         found = fit(problem, spread(self.run.schedule.nodes, calls))
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
         if probe and self.named:

@@ -24,7 +24,8 @@ class Refinement:
     """The weights that a walk has ``found`` (a Fit), to be moved until its runs end nearer to the reference.
 
     A move is told in coordinates that are even: a unit of any of them changes x, where its visit leads to, by as much as the
-    runs miss the reference by at the end. What an interrupted calibration has reached in its ``journal`` counts.
+    runs miss the reference by at the end. What an interrupted calibration has reached in its ``journal`` counts. Samples that are
+    left out of the fit are followed, too, and of all moves the one that is best for them is kept.
     """
 
     def __init__(self, problem, found, journal):
@@ -43,10 +44,10 @@ class Refinement:
         move = self.best.clone().requires_grad_()
 
         def gradient():
-            loss = self._descend(move)
+            loss, judged = self._descend(move)
             self.spent += 1
-            if loss < self.least:
-                self.best, self.least = move.detach().clone(), float(loss)
+            if judged < self.least:
+                self.best, self.least = move.detach().clone(), judged
             self.journal.keep_move(self.nodes, self.best, self.spent)
             bar.say(f"{len(self.nodes)} calls: refined {self.spent}/{times}, {self._decibels():.1f} dB")
             return loss
@@ -62,23 +63,29 @@ class Refinement:
         return fit(self.problem, self.nodes, given(self._moved(self.best)))
 
     def _decibels(self):
-        return self.problem.decibels(torch.tensor([self.least]).exp())
+        return float(self.problem.decibels(torch.tensor(self.least).exp()))
 
     def _moved(self, move):
         moves = move.split([len(weights) for weights in self.weights])
         return [weights + basis @ part for weights, basis, part in zip(self.weights, self.bases, moves, strict=True)]
 
     def _descend(self, move):
-        """The mean over all samples of ln(mean square error) at ``move``, whose gradient becomes ``move.grad``."""
-        count, total = sum(len(probe.x) for probe in self.problem.probes), 0.0
+        """(the mean over fitted samples of ln(mean square error) at ``move``, the same over those that moves are judged by).
+
+        The gradient of the first becomes ``move.grad``.
+        """
+        problem, logs, seen = self.problem, [], 0
+        fitted = torch.zeros(problem.samples).index_fill(0, torch.tensor(problem.fitted), 1 / len(problem.fitted))
         move.grad = torch.zeros_like(move)
-        for run in range(len(self.problem.probes)):
+        for run, probe in enumerate(problem.probes):
             end = self._end(run, self._moved(move))
-            errors = mean_squares(end, self.problem.reference(run, -1)).clamp(min=1e-30)
-            loss = errors.log().sum().cpu() / count
-            move.grad += torch.autograd.grad(loss, move)[0]  # of nothing else: the model may have gradients of its own
-            total += loss.detach()
-        return total
+            errors = mean_squares(end, problem.reference(run, -1)).clamp(min=1e-30).log().cpu()
+            shares, seen = fitted[seen : seen + len(probe.x)], seen + len(probe.x)
+            move.grad += torch.autograd.grad(errors @ shares.to(errors), move)[0]  # of nothing else: the model may have its own
+            logs.append(errors.detach())
+        logs = torch.cat(logs)
+        loss = logs @ fitted.to(logs)
+        return loss, float(logs[list(problem.left_out)].mean() if problem.left_out else loss)
 
     def _end(self, run, weights):
         """The x at which ``run`` ends."""

@@ -16,7 +16,7 @@ def most_calls(calls, problem, walks, refine, start):
     """
     again = sum(probe.x.numel() > KEPT for probe in problem.probes)
     finalists = FINALISTS if problem.few < len(problem.probes) else 0
-    whole = (finalists + bool(start) + refine + bool(refine)) * len(problem.probes) + refine * again
+    whole = (finalists + bool(start) + refine + bool(refine) + bool(problem.left_out)) * len(problem.probes) + refine * again
     return (calls - 1) * (walks * problem.few + whole) + calls
 
 
@@ -34,7 +34,7 @@ def solve_budget(problem, calls, earlier, walks, journal, bar):
         if nodes not in tried:
             bar.say(f"{calls} calls: plan {len(tried) + 1}, best {max(tried.values(), default=float('nan')):.1f} dB")
             found[nodes] = fit(few, nodes)
-            tried[nodes] = journal.keep_plan(nodes, found[nodes].budget.db)
+            tried[nodes] = journal.keep_plan(nodes, found[nodes].merit)
 
     known = [resized(earlier.nodes, calls, count, replay.error)] if earlier else []
     for nodes in [*known, *promising(replay, [*known, initial_plan(problem.sigmas, calls)], -(-walks // 2))][:walks]:
@@ -44,7 +44,8 @@ def solve_budget(problem, calls, earlier, walks, journal, bar):
     bar.say(f"{calls} calls: weights")
     finalists = sorted(tried, key=tried.get, reverse=True)[: FINALISTS if len(few.probes) < len(problem.probes) else 1]
     fits = [found[nodes] if few.probes == problem.probes and nodes in found else fit(problem, nodes) for nodes in finalists]
-    return max([*fits, *_as_given(problem, earlier, fits)], key=lambda found: found.budget.db)
+    best = max(fits, key=lambda found: found.merit)
+    return max([best, *_as_given(problem, earlier, fits)], key=lambda found: found.budget.db)
 
 
 def _as_given(problem, earlier, fits):

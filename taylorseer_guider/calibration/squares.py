@@ -6,7 +6,7 @@ STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridg
 NEAR = 1.0  # the strength where samples are too few to choose one by
 FEW = 4  # samples
 FOLDS = 8
-USUAL = 10.0  # times the geometric mean of all samples' square errors: one that is farther off counts less
+USUAL = 30.0  # times the geometric mean of all samples' square errors: one that is farther off counts less
 ROUNDS = 4  # of solving with what each sample counts then
 CHUNK = 1 << 16  # elements multiplied at a time
 

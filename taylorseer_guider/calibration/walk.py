@@ -33,6 +33,7 @@ class Problem:
     peak: float  # of the PSNR
     theory: Callable  # () -> a Theory, near to whose weights those that are solved stay
     scales: tuple = ()  # that weights are told for; the runs' own where there is but one
+    left_out: tuple = ()  # samples, of all runs one after another, that weights are not fitted to
     seen: Callable = identity  # (B, ...) -> what of it is compared with the references, where they are not whole
 
     @property
@@ -42,6 +43,15 @@ class Problem:
     def first(self, count):
         """The same for the first ``count`` runs."""
         return replace(self, probes=self.probes[:count], references=self.references[:count])
+
+    @property
+    def samples(self):
+        return sum(len(probe.x) for probe in self.probes)
+
+    @property
+    def fitted(self):
+        """The samples that weights are fitted to, as indices into all."""
+        return [sample for sample in range(self.samples) if sample not in self.left_out]
 
     def reference(self, run, node):
         """The x that ``run`` should have at ``node``."""
@@ -63,10 +73,7 @@ class Problem:
         return 1 + self.low
 
     def expected(self, weights, held):
-        """(the ``weights`` that theory has for x and guided outputs, newest first, as a row of ``held`` outputs has them, blocks).
-
-        The blocks are those of ``squares.solve``.
-        """
+        """(``weights`` of x and guided outputs, newest first, as a row of ``held`` outputs has them; its blocks)."""
         x, *outputs = weights
         outputs = [*outputs, *[0.0] * (held - len(outputs))]
         told = [[x, *branched(outputs, scale, self.branches)] for scale in self.scales or (1.0,)]
@@ -78,8 +85,8 @@ class Problem:
         return [branch.to(self.probes[run].x.device) for branch in self.references[run].first]
 
     def decibels(self, errors):
-        """The mean PSNR of samples that miss their reference by ``errors``, mean squares (S,)."""
-        return float((10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))).mean())
+        """PSNR of samples that miss their reference by ``errors``, mean squares: (S,) both."""
+        return 10 * torch.log10(self.peak**2 / errors.clamp(min=1e-30))
 
 
 @dataclass
@@ -124,9 +131,14 @@ class Walk:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a walk found, and where its runs ended: x (B, ...) each, on the CPU."""
+    """What a walk found, and where its runs ended: x (B, ...) each, on the CPU.
+
+    ``merit`` is what plans are compared by: the mean over fitted samples of their dB, and the worst, in equal shares.
+    """
 
     budget: Budget
+    merit: float
+    decibels: torch.Tensor  # of all samples, (S,)
     ends: list
     products: list  # of each visit the mean products of what was weighed there, (n, n) float64
 
@@ -145,15 +157,22 @@ def fit(problem, nodes, weigh_visit=solve):
         grams = _weighed(problem, walks, stop, call)
         if call:
             theory.hold(stop, walks[0].at, walks[0].outputs[0][0])
-        weights, mean_square = weigh_visit(grams, *problem.expected(theory.weights(stop), len(walks[0].outputs)))
+        weights, mean_square = weigh_visit(grams[problem.fitted], *problem.expected(theory.weights(stop), len(walks[0].outputs)))
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
-        products.append(grams.mean(0)[:-1, :-1])
+        products.append(grams[problem.fitted].mean(0)[:-1, :-1])
         _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
     errors = [mean_squares(problem.seen(end), reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
-    return Fit(Budget(tuple(nodes), round(problem.decibels(torch.cat(errors)), 3), tuple(rows)), ends, products)
+    decibels = problem.decibels(torch.cat(errors))
+    mean, worst = float(decibels[problem.fitted].mean()), float(decibels[problem.fitted].min())
+    return Fit(Budget(tuple(nodes), round(mean, 3), tuple(rows)), (mean + worst) / 2, decibels, ends, products)
+
+
+def unaided(grams, theory, blocks):
+    """What stands in the place of ``solve`` where ``theory`` is to answer alone."""
+    return theory, float(residual(grams.sum(0), torch.tensor(theory, dtype=torch.float64))) / len(grams)
 
 
 def given(weights):
