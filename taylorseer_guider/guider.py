@@ -55,8 +55,8 @@ class TaylorSeerGuider(shim.Skipping):
                      max_skip    with tolerance: most nodes in a row to forecast (3)
     forecast         quantity    what is forecast: the ``denoised`` output, or what networks predict it by, ``eps`` = (x -
                                  denoised) / sigma, ``v`` of v-prediction, ``edm`` of EDM's preconditioning; ``auto`` leaves it
-                                 to the solver of ``landing`` on Euler's and Heun's samplers, else it is eps on samplers
-                                 known to add no noise, denoised elsewhere
+                                 to the solver of ``landing`` on deterministic samplers (Euler's, Heun's, DPM++2M, linear
+                                 multistep), else it is eps on samplers known to add no noise, denoised elsewhere
                      coordinate  in what outputs are interpolated: sigma, rho, log_sigma or asinh; ``auto``: asinh for denoised
                                  and v, else rho
                      basis       newton (divided differences) or taylor (the paper's truncated series)

@@ -4,6 +4,8 @@ import importlib
 import sys
 from dataclasses import dataclass, replace
 
+from .steps import DPMPP2M, LinearMultistep
+
 
 @dataclass(frozen=True)
 class Host:
@@ -65,7 +67,8 @@ class Stepping:
 
     ``visits`` counts the outputs that a step asks for: the first at its beginning, a second one at its end (but not where that
     is sigma 0); None where they may lie elsewhere. ``noisy``: it may add noise on the way; ``stirs``: it is known to. ``rising``:
-    its keys are square roots of alpha_cumprod, not sigmas. ``method`` names what can be calibrated.
+    its keys are square roots of alpha_cumprod, not sigmas. ``method`` names what can be calibrated, ``step`` (one of ``steps``)
+    is what a step makes of earlier answers.
     """
 
     name: str | None = None
@@ -74,14 +77,15 @@ class Stepping:
     noisy: bool = True
     stirs: bool = False
     rising: bool = False
+    step: DPMPP2M | LinearMultistep | None = None
 
 
 SAMPLERS = {
     "EulerEDMSampler": Stepping(method="euler", visits=1, noisy=False),
     "HeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
     "ConcatSRHeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
-    "DPMPP2MSampler": Stepping(visits=1, noisy=False),
-    "LinearMultistepSampler": Stepping(visits=1, noisy=False),
+    "DPMPP2MSampler": Stepping(visits=1, noisy=False, step=DPMPP2M()),
+    "LinearMultistepSampler": Stepping(visits=1, noisy=False, step=LinearMultistep()),
     "EulerAncestralSampler": Stepping(visits=1, stirs=True),
     "DPMPP2SAncestralSampler": Stepping(stirs=True),
     "ConcatDDIMSampler": Stepping(visits=1),
@@ -105,7 +109,7 @@ def stepping(sampler):
     own = set()
     for cls in type(sampler).__mro__:
         if known := SAMPLERS.get(cls.__name__):
-            known = replace(known, name=cls.__name__)
+            known = replace(known, name=cls.__name__, step=known.step and known.step.on(sampler))
             churned = getattr(sampler, "s_churn", 0) > 0
             if churned or own & STEPS:
                 return replace(unknown, rising=known.rising, stirs=churned or known.stirs)

@@ -13,7 +13,8 @@ missed its next term, so x is known to be off by
 
 and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call.
 Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as
-Euler's, and its corrector is answered so that x stays where it is, or is put right.
+Euler's, and its corrector is answered so that x stays where it is, or is put right. What was made for Euler's step is solved for
+that of a multistep host by ``steps``.
 """
 
 import math
@@ -33,13 +34,14 @@ PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
 @dataclass(frozen=True)
 class Landing(Interpolate):
-    """Answers that lead a sampler whose steps are Euler's, or Heun's (``heun``), along the solver's path."""
+    """Answers that lead a sampler along the solver's path, be its steps Euler's, Heun's (``heun``) or a multistep ``step``."""
 
     heun: bool = False
+    step: object = None
 
     @cached_property
     def keep(self):
-        return replace(super().keep, count=self.settings.max_order + 2)
+        return replace(super().keep, count=self.settings.max_order + 2, step=self.step)
 
     def weights(self, visit, history):
         step, sigmas = self._step(visit), [held.sigma for held in history]
@@ -92,10 +94,10 @@ def unfitted(settings, schedule, stepping, scale):
     Of a tensor of scales, as video guiders have, the largest counts.
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
-    lands = settings.may_land and stepping.method is not None
+    lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale))
     if lands:
-        return Landing(settings, schedule, heun=stepping.method == "heun")
+        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step)
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
 
 

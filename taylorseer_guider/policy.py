@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -19,7 +19,8 @@ class Keep:
     guided output, or, where ``recombine`` and the guider combines differently from visit to visit, the raw one. ``quantity``
     says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
     and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
-    new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made.
+    new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made. ``step``: that of
+    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``).
     """
 
     count: int = 0
@@ -33,6 +34,7 @@ class Keep:
     device: torch.device | None = None
     compare: Callable | None = field(default=None, repr=False)
     record: int = 0
+    step: Any = None
 
 
 class Policy(Protocol):

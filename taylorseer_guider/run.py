@@ -16,6 +16,7 @@ from .history import History
 from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
 from .schedule import NEAR
+from .steps import Answers
 from .trust import REASONS, STICKY, reason_to_call, transformed
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Run:
         self._like = None  # shape, dtype and device of the x that history was made from
         self._scale = _scale_of(guider)
         self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
+        self._answers = Answers(policy.keep.step, schedule) if policy.keep.step else None  # what a multistep host goes by
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
     # The visits.
@@ -150,9 +152,15 @@ class Run:
         if why is None and not self.policy.keep.fitted and self._again(sigma):
             why = "tiled"
         action, reason = (CALL, why) if why else self.policy.decide(visit, self.history)
+        if action == FORECAST and self._forgotten(visit, x):
+            action, reason = CALL, "not remembered"
         if reason in REASONS:
             self.fall_back(reason)
         return action, reason
+
+    def _forgotten(self, visit, x):
+        """Whether the host goes by earlier answers that are not known any more."""
+        return self._answers is not None and not self._answers.known(visit, x)
 
     def _again(self, sigma):
         """Whether another x was asked about at ``sigma`` in this step, or, without steps, at the first sigma of all.
@@ -188,10 +196,11 @@ class Run:
             if self.recording is not None:
                 self.recording.take(visit, asked.x, guided, _scale_of(self.guider)[0])
         elif visit.action == FORECAST:
-            output = self._weighted(visit, asked.x, self.policy.weights(visit, self.history))
-            guided = combine(output) if again else output
+            guided = self._made(asked, self.policy.weights(visit, self.history), combine, again)
         else:
             guided = self._called(asked, denoised, combine, again)
+        if self._answers is not None:
+            self._answers.remember(visit, asked.x, guided)
         self.visited.append(visit.sigma or math.nan)
         visit.seconds = perf_counter() - asked.started
         self._finite.read(visit.number - LATE)
@@ -222,17 +231,22 @@ class Run:
         recorded = torch.is_grad_enabled() and denoised.requires_grad  # which a weighted sum would lose
         if recorded:
             self.fall_back("gradients")
-        if weights is None or recorded:
+        if weights is None or recorded or self._forgotten(visit, asked.x):
             return own(combine(denoised) if apart else guided, denoised)
-        output = self._weighted(visit, asked.x, weights)
-        return combine(output) if again else output
+        return self._made(asked, weights, combine, again)
+
+    def _made(self, asked, weights, combine, again):
+        """The guided output that ``weights`` make: one for the host's step."""
+        output = self._weighted(asked.visit, asked.x, weights)
+        guided = combine(output) if again else output
+        return guided if self._answers is None else self._answers.solved(asked.visit, asked.x, guided)
 
     def remember(self, visit, x, branches):
         """Take the ``branches`` of a call's output into history."""
         for branch in branches:
             self._finite.note(branch, visit, OUTPUT)
         self.history.take(visit, x, branches, self._keep_for(x, branches[0]), self.schedule)
-        self.report.hold([*self.history.branches, *self.history.means])
+        self.report.hold([*self.history.branches, *self.history.means, *(self._answers.tensors if self._answers else [])])
 
     def _keep_for(self, x, output):
         """The policy's Keep, whose quantity must be had from an output of this shape."""
@@ -269,6 +283,7 @@ class Run:
             return
         self.ended, self.report.finished = True, True
         self.history.clear()
+        self._answers = None
         self.guider.finished(self.report)
         if not quietly:
             self._finite.read(len(self.report.visits))

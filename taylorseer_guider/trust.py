@@ -14,6 +14,7 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
     "zero sigma": None,  # a whole image, where one ends
     "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
+    "not remembered": "the sampler goes by earlier answers, too, and it is not known what they were",
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
     "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
 }

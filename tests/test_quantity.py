@@ -22,8 +22,8 @@ def test_one_call_is_enough_on_gaussian_data_of_the_spread_that_a_quantity_is_fo
     assert torch.allclose(own, full, rtol=1e-9) and not torch.allclose(eps, full, rtol=1e-2)
 
 
-@pytest.mark.parametrize("plan", [{}, {"activate": [0, 9]}, {"calls": 7}, {"tolerance": 0.1}])
-def test_auto_is_eps_where_the_sampler_adds_no_noise_and_its_steps_are_not_known(plan):
+@pytest.mark.parametrize("plan", [{"tolerance": 0.1}, {"repeat_visits": "later"}, {"basis": "taylor", "calls": 7}])
+def test_auto_is_eps_where_the_sampler_adds_no_noise_and_no_solver_forecasts(plan):
     by_itself, named, denoised = (sample("DPMPP2MSampler", GaussianMixture(), **plan, **options)[0] for options in
                                   ({}, {"quantity": "eps"}, {"quantity": "denoised"}))  # fmt: skip
     assert torch.equal(by_itself, named) and not torch.equal(by_itself, denoised)

@@ -52,3 +52,12 @@ def test_later_calls_once_at_every_node_and_nowhere_else(family, label):
         assert torch.equal(image, full)
     elif label == "Heun":
         assert error(image, full) < 0.01
+
+
+@pytest.mark.parametrize("label", DETERMINISTIC)
+@pytest.mark.parametrize("options", [{"calls": 8}, {"interval": 3}])
+def test_deterministic_samplers_end_at_one_picture(family, label, options):
+    """Every step of theirs is landed on one path."""
+    problem = Mixture()
+    found, euler = (run(build(family, CASES[one][0], guided_by(family, **options)), problem) for one in (label, "Euler"))
+    assert error(found, euler) < 1e-4
