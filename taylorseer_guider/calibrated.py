@@ -1,16 +1,18 @@
 """The policy with a calibration: plan and weights come from its file."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
 from .calibration_file import Budget, Calibration, Fitted
 from .forecast import Weights, newton_weights
+from .hosts import SAMPLERS
 from .policy import Keep
 from .report import CALL, FORECAST
 from .settings import History
+from .translate import as_euler, as_heun
 from .trust import ROUNDED
 
 
@@ -25,6 +27,7 @@ class Calibrated:
     budget: Budget = field(repr=False)
     history: History = field(default_factory=History)
     reason: str = "calibrated"
+    step: object = None  # of a multistep host, for which the rows are Euler's
 
     @cached_property
     def _nodes(self):
@@ -35,7 +38,7 @@ class Calibrated:
         calibration = self.calibration
         return Keep(
             count=calibration.history, branches=calibration.branches, means=bool(self.budget.rows[0].low), fitted=True,
-            dtype=self.history.dtype, device=self.history.device,
+            dtype=self.history.dtype, device=self.history.device, step=self.step,
         )  # fmt: skip
 
     def decide(self, visit, history):
@@ -55,11 +58,21 @@ class Calibrated:
         return Weights(row.weights[0], row.weights[1:], row.low, len(history) - 1, sum(map(abs, row.weights[1:])))
 
 
-def policy_for(calibration, settings, fitted, dtype):
-    """The policy for a run that is ``fitted`` (a Fitted) and whose sigmas have ``dtype``. ValueError where the two do not fit."""
-    require_same(calibration.fitted, fitted, dtype)
-    shares = newton_weights(calibration.fitted.scales, fitted.scales[0])
-    return Calibrated(calibration, calibration.budget(settings.calls).mixed(shares), settings.history)
+def policy_for(calibration, settings, fitted, stepping, dtype):
+    """The policy for a run that is ``fitted`` (a Fitted) and whose sigmas have ``dtype``. ValueError where the two do not fit.
+
+    ``stepping`` is what is known of its sampler. Rows of another sampler are translated.
+    """
+    ours, theirs = getattr(SAMPLERS.get(calibration.fitted.sampler), "method", None), stepping.method or "euler"
+    known = calibration.fitted if ours is None else replace(calibration.fitted, sampler=fitted.sampler)
+    require_same(known, fitted, dtype)
+    budget = calibration.budget(settings.calls).mixed(newton_weights(known.scales, fitted.scales[0]))
+    if (ours, theirs) == ("heun", "euler"):
+        calibration = replace(calibration, history=calibration.history + 1)
+        budget = as_euler(budget, known.sigmas, calibration.branches, calibration.history)
+    elif (ours, theirs) == ("euler", "heun"):
+        budget = as_heun(budget, known.sigmas, calibration.branches)
+    return Calibrated(calibration, budget, settings.history, step=stepping.step)
 
 
 def require_same(fitted, run, dtype):
@@ -95,15 +108,16 @@ def _brief(sigmas):
     return f"{len(sigmas)} sigmas ({', '.join(shown)})"
 
 
-def describe(sampler, stepping, guider, sigmas):
+def describe(sampler, stepping, guider, sigmas, served=False):
     """What a calibration is fitted for, of a run: a Fitted. ValueError, with the reason, for a sampler that cannot be calibrated.
 
-    ``stepping`` is what ``hosts.stepping`` knows of the sampler, ``sigmas`` its schedule as floats.
+    ``stepping`` is what ``hosts.stepping`` knows of the sampler, ``sigmas`` its schedule as floats. What is only to be ``served``
+    by a calibration of another sampler may step in more ways.
     """
     name = type(sampler).__name__
     if churn := getattr(sampler, "s_churn", 0):
         raise ValueError(f"{name} with s_churn={churn} adds noise while sampling; only a deterministic run can be fitted")
-    if stepping.method is None:
+    if stepping.method is None and not (served and stepping.step):
         raise ValueError(
             f"{name} cannot be calibrated: it is not known to step as Euler's or Heun's method does; use EulerEDMSampler, "
             "HeunEDMSampler, ConcatSRHeunEDMSampler, or a subclass that does not step by itself"

@@ -186,7 +186,8 @@ class TaylorSeerGuider(shim.Skipping):
             return policy if settings.learn is False else self._learner.policy(self, schedule, sampler, x, policy, dtype)
         if sampler is None:
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
-        return policy_for(self._calibration, settings, describe(sampler, known, self, schedule.keys), dtype)
+        run = describe(sampler, known, self, schedule.keys, served=True)
+        return policy_for(self._calibration, settings, run, known, dtype)
 
     def opens(self, run: Run, method: Callable, args: tuple, kwargs: dict) -> None:
         """The sampler of ``run`` is about to ask for its first output, by ``method(*args, **kwargs)``.
