@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -11,6 +12,7 @@ from .forecast import Weights, newton_weights
 from .hosts import SAMPLERS
 from .policy import Keep
 from .report import CALL, FORECAST
+from .reschedule import on_schedule
 from .settings import History
 from .translate import as_euler, as_heun
 from .trust import ROUNDED
@@ -28,6 +30,7 @@ class Calibrated:
     history: History = field(default_factory=History)
     reason: str = "calibrated"
     step: object = None  # of a multistep host, for which the rows are Euler's
+    inputs: dict = field(default_factory=dict, repr=False)  # as in ``reschedule.Moved``
 
     @cached_property
     def _nodes(self):
@@ -39,6 +42,7 @@ class Calibrated:
         return Keep(
             count=calibration.history, branches=calibration.branches, means=bool(self.budget.rows[0].low), fitted=True,
             dtype=self.history.dtype, device=self.history.device, step=self.step,
+            inputs={node: (sigma, _weights(row, 0)) for node, (sigma, row) in self.inputs.items()},
         )  # fmt: skip
 
     def decide(self, visit, history):
@@ -54,25 +58,37 @@ class Calibrated:
         return (CALL if row.call else FORECAST), self.reason
 
     def weights(self, visit, history):
-        row = self.budget.rows[visit.number]
-        return Weights(row.weights[0], row.weights[1:], row.low, len(history) - 1, sum(map(abs, row.weights[1:])))
+        return _weights(self.budget.rows[visit.number], len(history) - 1)
+
+
+def _weights(row, order):
+    return Weights(row.weights[0], row.weights[1:], row.low, order, sum(map(abs, row.weights[1:])))
 
 
 def policy_for(calibration, settings, fitted, stepping, dtype):
     """The policy for a run that is ``fitted`` (a Fitted) and whose sigmas have ``dtype``. ValueError where the two do not fit.
 
-    ``stepping`` is what is known of its sampler. Rows of another sampler are translated.
+    ``stepping`` is what is known of its sampler. Rows of another sampler are translated, those of another schedule moved to it.
     """
-    ours, theirs = getattr(SAMPLERS.get(calibration.fitted.sampler), "method", None), stepping.method or "euler"
-    known = calibration.fitted if ours is None else replace(calibration.fitted, sampler=fitted.sampler)
-    require_same(known, fitted, dtype)
-    budget = calibration.budget(settings.calls).mixed(newton_weights(known.scales, fitted.scales[0]))
-    if (ours, theirs) == ("heun", "euler"):
-        calibration = replace(calibration, history=calibration.history + 1)
-        budget = as_euler(budget, known.sigmas, calibration.branches, calibration.history)
-    elif (ours, theirs) == ("euler", "heun"):
-        budget = as_heun(budget, known.sigmas, calibration.branches)
-    return Calibrated(calibration, budget, settings.history, step=stepping.step)
+    known, branches = calibration.fitted, calibration.branches
+    ours, theirs = getattr(SAMPLERS.get(known.sampler), "method", None), stepping.method or "euler"
+    require_same_kind(known if ours is None else replace(known, sampler=fitted.sampler), fitted)
+    budget, sigmas = calibration.budget(settings.calls).mixed(newton_weights(known.scales, fitted.scales[0])), known.sigmas
+    moved = not same_schedule(sigmas, fitted.sigmas, dtype)
+    if moved:
+        require_within(known, fitted, budget)
+    history, inputs = calibration.history, {}
+    if ours == "heun" and (moved or theirs == "euler"):
+        history += 1
+        budget, ours = as_euler(budget, sigmas, branches, history), "euler"
+    if moved:
+        history, sigmas = history + 1, fitted.sigmas
+        found = on_schedule(budget, known.sigmas, sigmas, branches, history, fitted.scales[0])
+        budget, inputs = found.budget, found.inputs
+    if (ours, theirs) == ("euler", "heun"):
+        budget = as_heun(budget, sigmas, branches)
+    calibration = replace(calibration, fitted=replace(known, sigmas=sigmas), history=history)
+    return Calibrated(calibration, budget, settings.history, step=stepping.step, inputs=inputs)
 
 
 def require_same(fitted, run, dtype):
@@ -80,6 +96,13 @@ def require_same(fitted, run, dtype):
 
     ``dtype`` is that of the run's sigmas: a schedule that a host rounds to bfloat16 is still the same schedule.
     """
+    require_same_kind(fitted, run)
+    if not same_schedule(fitted.sigmas, run.sigmas, dtype):
+        raise ValueError(_other_schedule(fitted, run))
+
+
+def require_same_kind(fitted, run):
+    """The same of all but the schedule."""
     for name in ("sampler", "guider"):
         ours, theirs = getattr(fitted, name), getattr(run, name)
         if ours != theirs:
@@ -89,13 +112,30 @@ def require_same(fitted, run, dtype):
             f"the calibration does not fit this run: scale is {run.range} here, it was fitted for {fitted.range}; give a scale "
             "that it was fitted for, or calibrate with `scales` on both sides of this one"
         )
+
+
+def same_schedule(ours, theirs, dtype):
+    """Whether sigmas are one another's, but for the rounding of ``dtype``."""
     eps = 4 * torch.finfo(dtype).eps
-    same = len(run.sigmas) == len(fitted.sigmas)
-    if not same or not all(near(a, b, eps) for a, b in zip(run.sigmas, fitted.sigmas, strict=True)):
+    return len(ours) == len(theirs) and all(near(a, b, eps) for a, b in zip(ours, theirs, strict=True))
+
+
+def require_within(fitted, run, budget):
+    """Raise ValueError where the rows of ``budget`` cannot be moved to the schedule of ``run``."""
+    (*nodes, end), (largest, *_) = run.sigmas, fitted.sigmas
+    _, second, *_ = *(row.sigma for row in budget.rows if row.call), 0.0
+    falls = all(a > b for a, b in pairwise(run.sigmas)) and end == 0
+    if not (falls and budget.calls <= len(nodes) and second < nodes[0] <= largest * (1 + ROUNDED)):
         raise ValueError(
-            f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, "
-            f"it was fitted for {_brief(fitted.sigmas)}"
+            f"{_other_schedule(fitted, run)}; {budget.calls} calls serve every schedule of that many nodes or more that falls to "
+            f"0 from {largest:.4g} or less, but from more than {second:.4g}"
         )
+
+
+def _other_schedule(fitted, run):
+    return (
+        f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, it was fitted for {_brief(fitted.sigmas)}"
+    )
 
 
 def near(a, b, eps):

@@ -107,6 +107,8 @@ class TaylorSeerGuider(shim.Skipping):
         asked = visits.ask(self, x, sigma)
         if asked.forecast:
             return (x, sigma, cond, *args, *kwargs.values())
+        if asked.run is not None:
+            x, sigma = asked.run.inputs(asked, sigma)
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
         if asked.run is not None:
             asked.run.called_with(asked, prepared)

@@ -20,7 +20,8 @@ class Keep:
     says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
     and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
     new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made. ``step``: that of
-    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``).
+    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``). ``inputs``: by node, what the
+    denoiser is called with where that is not the host's own x and sigma: (sigma, the Weights that make x).
     """
 
     count: int = 0
@@ -35,6 +36,7 @@ class Keep:
     compare: Callable | None = field(default=None, repr=False)
     record: int = 0
     step: Any = None
+    inputs: dict = field(default_factory=dict, repr=False)
 
 
 class Policy(Protocol):

@@ -214,6 +214,14 @@ class Run:
         if asked.visit.action == CALL or not self._doubled:
             asked.visit.action, asked.visit.reason = CALL, "not gated"
 
+    def inputs(self, asked, sigma):
+        """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,)."""
+        visit, x = asked.visit, asked.x
+        if visit.node not in self.policy.keep.inputs or visit.reason in REASONS:
+            return x, sigma
+        at, weights = self.policy.keep.inputs[visit.node]
+        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, at)
+
     def called_with(self, asked, prepared):
         """What the inner guider hands the denoiser: samples that it may write into."""
         if self.policy.keep.count:

@@ -45,12 +45,12 @@ def as_euler(budget, sigmas, branches, history):
     Its rows weigh up to ``history`` outputs, which must be one more than those of ``budget`` do.
     """
     steps = [list(rows) for _, rows in groupby(budget.rows, lambda row: row.step)]
-    by_kind = zip(*_sums(budget, branches), strict=True)
+    by_kind = zip(*sums_of(budget, branches), strict=True)
     paths = [_path(steps, iter(sums), sigmas) for sums in by_kind]
     calls = [step[0].call or (n > 0 and steps[n - 1][-1].call) for n, step in enumerate(steps)]
     rows = []
     for step, call, held, *sums in zip(steps, calls, accumulate(calls), *paths, strict=True):
-        made = _row(step[-1], sums, min(held, history), held, branches)
+        made = row_of(step[-1], sums, min(held, history), held, branches)
         rows.append(replace(made, sigma=step[0].sigma, call=call))
     return replace(budget, rows=tuple(rows))
 
@@ -58,12 +58,12 @@ def as_euler(budget, sigmas, branches, history):
 def as_heun(budget, sigmas, branches):
     """``budget`` (of one scale) of Euler's sampler over ``sigmas``, as one of Heun's that makes the same calls at the same x."""
     rows, held = [], accumulate(row.call for row in budget.rows)
-    for row, sums, count, (start, end) in zip(budget.rows, _sums(budget, branches), held, pairwise(sigmas), strict=True):
+    for row, sums, count, (start, end) in zip(budget.rows, sums_of(budget, branches), held, pairwise(sigmas), strict=True):
         rows.append(row)
         if end > 0:
             again = [_again(each, end / start) for each in sums]
             weighed = (len(row.weights) - 1) // branches
-            rows.append(replace(_row(row, again, weighed, count, branches), sigma=end, call=False))
+            rows.append(replace(row_of(row, again, weighed, count, branches), sigma=end, call=False))
     return replace(budget, rows=tuple(rows))
 
 
@@ -95,7 +95,7 @@ def _again(predictor, r):
     return predictor.of((ITSELF * r + predictor * (1 - r)).solved())
 
 
-def _sums(budget, branches):
+def sums_of(budget, branches):
     """For each row, a Sum for each kind of weights: of what means leave out and, where means are weighed, of the means."""
     for row, calls in zip(budget.rows, accumulate(row.call for row in budget.rows), strict=True):
         kinds = [row.weights, [a + b for a, b in zip(row.weights, row.low, strict=True)]] if row.low else [row.weights]
@@ -103,7 +103,7 @@ def _sums(budget, branches):
         yield [Sum(x, dict(zip(keys, outputs, strict=True))) for x, *outputs in kinds]
 
 
-def _row(row, sums, weighed, calls, branches):
+def row_of(row, sums, weighed, calls, branches):
     """``row`` with the weights that ``sums`` are, of the newest outputs, ``weighed`` of them, after so many ``calls``."""
     keys = [(calls - 1 - n, branch) for n in range(weighed) for branch in range(branches)]
     weights, *whole = [(each.x, *(each.outputs.get(key, 0.0) for key in keys)) for each in sums]

@@ -156,7 +156,7 @@ def test_a_half_precision_host_is_fitted_as_near_as_rounding_allows(tmp_path):
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
-        ({"num_steps": 12}, r"schedule is 13 sigmas.*fitted for 21 sigmas"),
+        ({"num_steps": 3}, r"schedule is 4 sigmas.*fitted for 21 sigmas"),
         ({"scale": 1.5}, "scale is 1.5 here, it was fitted for 2.0"),
         ({"scale": 1}, "guider is IdentityGuider here, it was fitted for VanillaCFG"),
         ({"guider_config": {"target": IDENTITY}}, "guider is IdentityGuider here"),

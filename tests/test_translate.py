@@ -86,7 +86,7 @@ def test_a_sampler_whose_steps_are_not_known_is_refused(tmp_path):
 
 def test_what_else_a_calibration_is_for_is_still_asked(tmp_path):
     file, problem = drawn("HeunEDMSampler", tmp_path / "drawn.yaml"), GaussianMixture((3, 4, 4))
-    with pytest.raises(ValueError, match=r"schedule is 13 sigmas.*fitted for 21 sigmas"):
-        sample("DPMPP2MSampler", problem, scale=1.5, calibration=file, num_steps=12)
+    with pytest.raises(ValueError, match=r"schedule is 9 sigmas.*fitted for 21 sigmas"):
+        sample("DPMPP2MSampler", problem, scale=1.5, calibration=file, num_steps=8)
     with pytest.raises(ValueError, match="guider is IdentityGuider here"):
         sample("EulerEDMSampler", problem, calibration=file, guider_config={"target": IDENTITY})

@@ -30,7 +30,7 @@ def test_a_hosts_sampler_is_calibrated_through_its_own_calls(family, name, refin
 
 
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
-def test_a_calibration_serves_every_deterministic_sampler(family, name, tmp_path):
+def test_a_calibration_serves_every_deterministic_sampler_and_number_of_steps(family, name, tmp_path):
     problem = Mixture(shape=(4,))
     given = [dict(zip(("x", "cond", "uc"), problem.inputs(100, seed=1), strict=True))]
     quick = {**QUICK, "walks": 1}
@@ -38,8 +38,9 @@ def test_a_calibration_serves_every_deterministic_sampler(family, name, tmp_path
     held_out, calibrated = problem.inputs(20, seed=9), guided_by(family, calibration=str(tmp_path / "c.yaml"))
     own = run(build(family, name, calibrated), problem, *held_out)
     for other in ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler"):
-        assert error(run(build(family, other, calibrated), problem, *held_out), own) < 1e-4
-        assert problem.calls == CALLS
+        for steps in (20, 11, 30):
+            assert error(run(build(family, other, calibrated, num_steps=steps), problem, *held_out), own) < 1e-4
+            assert problem.calls == CALLS
 
 
 def test_samplers_that_draw_noise_are_refused(family):
