@@ -19,6 +19,7 @@ DECIDED = (
     "forecast",
     *MOVED,
 )  # options a calibration decides
+CALLS = 8  # of tiny_calibrated.yaml
 OWN_PLAN = ("interval", "max_order")  # flags that ask for forecasts without one
 
 
@@ -34,7 +35,9 @@ def default_config(args):
 
 def without(args):
     """What in ``args`` the shipped calibrations are not for; None where they serve."""
-    given = [name for name in (*OWN_PLAN, "num_steps") if getattr(args, name) is not None]
+    given = [name for name in OWN_PLAN if getattr(args, name) is not None]
+    if args.num_steps is not None and args.num_steps < (args.calls or CALLS):  # each step is called once at most
+        given.append("num_steps")
     asked = [f"{flag(name)} {getattr(args, name)}" for name in given] + list(args.overrides)
     return asked[0] if asked else None
 

@@ -25,8 +25,10 @@ LEAST = 1 / 8  # of x_k, in units of its noise that is left: what the host's x k
 
 @dataclass(frozen=True)
 class Moved:
-    """A budget on another schedule; ``inputs``: by node, what the denoiser is called with where that is not the host's x
-    and sigma: (sigma, a row whose weights make the x).
+    """A ``budget`` on another schedule.
+
+    ``inputs``: by node, what the denoiser is called with where that is not the host's own x and sigma: (sigma, a row whose weights
+    make x).
     """
 
     budget: object

@@ -36,20 +36,20 @@ def run(*arguments):
 def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, SCRIPTS / "sample.py", "--input-path", cat, "--shrink-first", "--compare"]
-    command += ["--num-steps", "8", "--out-dir", out]
+    command += ["--num-steps", "6", "--out-dir", out]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
-    stem = "cat_x4_heun8-taylorseer-i2o2-s1_seed0"
+    stem = "cat_x4_heun6-taylorseer-i2o2-s1_seed0"
     assert {path.name for path in out.iterdir()} == {
-        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", "heun8-taylorseer-i2o2-s1.yaml", "report.json",
+        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", "heun6-taylorseer-i2o2-s1.yaml", "report.json",
     }  # fmt: skip
     assert Image.open(out / f"{stem}.png").size == Image.open(out / f"{stem}_full.png").size == (40, 32)
     assert Image.open(out / f"{stem}_sheet.png").size[0] > 3 * 40
     figures = json.loads((out / "report.json").read_text())[f"{stem}.png"]
-    assert (figures["calls"], figures["full_calls"]) == (4, 15)
-    assert figures["calls"] == figures["report"]["calls"] and figures["forecasts"] == 11
+    assert (figures["calls"], figures["full_calls"]) == (3, 11)
+    assert figures["calls"] == figures["report"]["calls"] and figures["forecasts"] == 8
     assert 15 < figures["to_full_run"]["psnr"] < 90
     assert set(figures["to_original"]) == {"run", "full_run", "bicubic"}
-    assert "4 (full run 15)" in shown.stdout and shown.stdout.strip().endswith(f"{stem}_sheet.png")
+    assert "3 (full run 11)" in shown.stdout and shown.stdout.strip().endswith(f"{stem}_sheet.png")
     assert "calls=" in shown.stderr and "forecasts=" in shown.stderr
     before = (out / f"{stem}.png").stat().st_mtime_ns
     again = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
@@ -241,6 +241,7 @@ def params_of(*words):
         (["--input-path", "my.png"], "tiny_calibration.yaml"),
         (["--scale", "2.5", "--calls", "5"], "tiny_calibration_2.5.yaml"),
         (["--scale", "1.5"], "tiny_calibration_1.5.yaml"),
+        (["--num-steps", "12"], "tiny_calibration.yaml"),
     ],
 )
 def test_every_picture_is_enlarged_with_the_calibration_that_ships_for_the_scale(words, file):
@@ -252,7 +253,7 @@ def test_every_picture_is_enlarged_with_the_calibration_that_ships_for_the_scale
 
 @pytest.mark.parametrize(
     "words",
-    [["--interval", "2"], ["--max-order", "1"], ["--num-steps", "8"], ["--guider", "taylorseer", "--scale", "2"]],
+    [["--interval", "2"], ["--max-order", "1"], ["--num-steps", "7"], ["--guider", "taylorseer", "--scale", "2"]],
     ids=str,
 )
 def test_what_a_calibration_is_not_for_is_forecast_without_one(words):
