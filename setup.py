@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-demo = ["einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
+demo = ["argcomplete", "einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
 judges = ["flip-evaluator", "scipy", "ssimulacra2"]
 bench = [*demo, *judges, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
 train = [*demo, "pytorch-lightning>=2.6"]
@@ -34,6 +34,9 @@ setup(
         "demo": demo,
         "train": train,
         "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly"],
+    },
+    entry_points={
+        "console_scripts": [f"taylorseer-{name} = taylorseer_guider.commands.{name}:main" for name in ("sample", "calibrate")]
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
     package_dir={"taylorseer_guider.configs": "configs"},

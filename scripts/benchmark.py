@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bench import BUDGETS, PARTS, WORKLOADS
-from command import Parser, exit_code, whole
+from taylorseer_guider.commands.command import Parser, exit_code, whole
 
 
 def parse(argv):

@@ -1,60 +1,9 @@
-"""Solve plans and weights for a model from a few crops of pictures, and say what they are worth on others."""
+# PYTHON_ARGCOMPLETE_OK
+"""``taylorseer-calibrate``, from a checkout."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from command import Parser, add_model_options, exit_code, whole
-
-
-def parse(argv):
-    parser = Parser(prog="calibrate.py", description=__doc__)
-    add = parser.add_argument
-    add("--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model")
-    add("--input-path", type=Path, help="a picture or a folder of them; default: the embedded model's training photographs")
-    add("--out", type=Path, default=Path("calibration.yaml"), help="the file to write")
-    add("--measure", type=Path, metavar="FILE", help="fit nothing: measure this calibration on the crops of --check")
-    add("--calls", dest="budgets", metavar="CALLS", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets")
-    add("--scale", type=float, help="guidance scale, which the calibration is then for; with --scales, the one to measure at")
-    add(
-        "--scales",
-        type=float,
-        nargs="+",
-        help="walk at each of these; the calibration is then for all from the lowest to the highest",
-    )
-    add("--num-steps", type=int, help="steps of the schedule")
-    add("--samples", type=whole(1, 10_000), default=12, help="crops to fit on")
-    add("--crop", type=whole(1, 8192), nargs="+", default=[48, 48, 96], help="their heights and widths, in turn")
-    add("--check", type=whole(1, 10_000), default=4, help="crops to measure on, of pictures that the fit has not seen")
-    add("--check-crop", type=whole(1, 8192), nargs="+", default=[96], help="their height and width")
-    add("--history", type=int, default=4, help="outputs that an answer may weigh")
-    add("--low", action=argparse.BooleanOptionalAction, default=True, help="weigh 4x4 means, too")
-    add("--from", dest="start", type=Path, metavar="FILE", help="try this calibration's plans and weights first")
-    add("--substeps", type=int, default=1, help="steps of the reference, of order 4, in each step")
-    add("--walks", type=int, default=8, help="plans that a quarter of the crops try with real calls, for each budget")
-    add("--refine", type=int, default=12, help="gradients along which each budget's weights are moved together; 0: none")
-    add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
-    add("--seed", type=whole(0, 2**62), default=0)
-    add_model_options(add)
-    add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
-    parser.set_defaults(guider="taylorseer")
-    args = parser.parse_intermixed_args(argv)
-    if args.scales and args.scale is None:
-        args.scale = (min(args.scales) + max(args.scales)) / 2
-    return args
-
-
-def run(args):
-    from work.calibrate import calibrate_all
-
-    calibrate_all(args)
-
-
-def main(argv=None):
-    args = parse(argv)
-    again = "the same command goes on from there" if args.folder else "--folder would have kept them"
-    return exit_code("calibrate.py", lambda: run(args), (ValueError, OSError), f"recordings: {again}")
-
+from taylorseer_guider.commands.calibrate import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="calibrate.py"))

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from command import Parser, exit_code
+from taylorseer_guider.commands.command import Parser, exit_code
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "taylorseer_guider"

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from command import Parser, exit_code
-from pictures import write_picture
+from taylorseer_guider.commands.command import Parser, exit_code
+from taylorseer_guider.commands.pictures import write_picture
 
 WHEELS = {
     "scipy==1.9.3": ("face.dat",),

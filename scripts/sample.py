@@ -1,70 +1,9 @@
-"""Enlarge pictures, with and without forecasts, and say what was saved and what it cost.
+# PYTHON_ARGCOMPLETE_OK
+"""``taylorseer-sample``, from a checkout."""
 
-Figures are of pictures as files hold them, in 8 bit.
-"""
-
-import argparse
-import signal
 import sys
-from pathlib import Path
 
-from command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, exit_code
-
-LARGEST_SEED = 2**63 - 1  # that torch takes
-
-
-def parse(argv):
-    parser = Parser(prog="sample.py", description=__doc__)
-    add = parser.add_argument
-    add("--guider", choices=GUIDERS, help="put this guider into the config (taylorseer: without a calibration)")
-    add(
-        "--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model, calibrated, in 8 calls"
-    )
-    add("--calibration", type=Path, metavar="FILE", help="plans and weights; default: those that ship for --scale")
-    add("--input-path", type=Path, help="a picture or a folder of them, to be enlarged; default: --photograph, shrunk first")
-    add("--photograph", choices=PHOTOGRAPHS, default="coffee", help="one that the embedded model was not trained on")
-    add("--shrink-first", action="store_true", help="take the input for the original: shrink it, restore it, compare")
-    add("--out-dir", type=Path, default=Path("out"))
-    add("--num-steps", type=int, help="steps of the schedule")
-    add("--scale", type=float, help="guidance scale; 0 and 1 run one branch")
-    add("--interval", type=int, help="call the denoiser at every N-th node")
-    add("--calls", type=int, help="call it at this many nodes instead; with a calibration, one of its budgets")
-    add("--max-order", type=int, help="order of the forecast")
-    add("--seeds", "--seed", nargs="+", default=[0], metavar="SEED", help="one picture for each")
-    add_model_options(add)
-    add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
-    add("--overwrite", action="store_true", help="make pictures again that are already there")
-    add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
-    args = parser.parse_intermixed_args(argv)
-    overrides = [*args.overrides, *(word for word in args.seeds if "=" in str(word))]
-    seeds = seed_numbers(parser, [word for word in args.seeds if "=" not in str(word)])
-    own = args.input_path is None
-    settled = {"compare": own if args.compare is None else args.compare, "shrink_first": args.shrink_first or own}
-    return argparse.Namespace(**{**vars(args), "overrides": overrides, "seeds": seeds, **settled})
-
-
-def seed_numbers(parser, words):
-    """``words`` as whole numbers, each once."""
-    try:
-        seeds = list(dict.fromkeys(map(int, words)))
-    except ValueError:
-        parser.error(f"--seeds {' '.join(map(str, words))}: give whole numbers")
-    if not seeds or max(map(abs, seeds)) > LARGEST_SEED:
-        parser.error(f"--seeds {' '.join(map(str, words))}: give whole numbers of up to 63 bits")
-    return seeds
-
-
-def run(args):
-    from work.sample import sample_all
-
-    sample_all(args)
-
-
-def main(argv=None):
-    args = parse(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    return exit_code("sample.py", lambda: run(args), (ValueError, FloatingPointError), "finished pictures are kept")
-
+from taylorseer_guider.commands.sample import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="sample.py"))

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from command import PATHS, ROOT, Parser, exit_code
+from taylorseer_guider.commands.command import PATHS, ROOT, Parser, exit_code
 
 FASHION = ROOT / "scripts" / "bench" / "fashion"
 

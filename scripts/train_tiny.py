@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from command import ROOT, Parser, exit_code
+from taylorseer_guider.commands.command import ROOT, Parser, exit_code
 
 WEIGHTS = ROOT / "taylorseer_guider" / "tiny" / "weights.safetensors"
 

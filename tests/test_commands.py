@@ -13,17 +13,14 @@ import torch
 import yaml
 from PIL import Image
 
-import calibrate
-import command
-import figures
-import sample
 import train_tiny
-from job import Job
 from taylorseer_guider import tiny
+from taylorseer_guider.commands import calibrate, command, figures, sample
+from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.sampling import sources
 from taylorseer_guider.engines import pictures
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.tiny.photographs import HELD_OUT
-from work.sample import sources
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -65,6 +62,31 @@ def test_help_needs_no_torch_and_is_there_at_once(name):
 def test_a_flag_that_is_not_known_is_one_line_without_torch(name):
     done, _ = without_torch(name, "folder", "--quickest")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"{name}.py: ")
+
+
+def completions(name, line):
+    """What the shell is offered after ``line``, by ``scripts/NAME.py`` without torch."""
+    answer, offered = os.pipe()  # argcomplete answers on descriptor 8
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n", "COMP_TYPE": "9"}
+    command = f'"$0" -c "$1" "$2" 8>&{offered} 9>/dev/null'
+    code = WITHOUT_TORCH.format(scripts=str(SCRIPTS))
+    arguments = ["bash", "-c", command, sys.executable, code, str(SCRIPTS / f"{name}.py")]
+    done = subprocess.run(arguments, env={**os.environ, **asked}, pass_fds=[offered], capture_output=True, text=True)
+    os.close(offered)
+    with os.fdopen(answer) as pipe:
+        words = pipe.read().split("\n")
+    assert done.returncode == 0, done.stderr
+    return {word.strip() for word in words}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["calibrate", "sample"])
+def test_the_shell_completes_options_and_their_values(name):
+    pytest.importorskip("argcomplete")
+    assert completions(name, f"{name}.py --num") == {"--num-steps"}
+    assert completions(name, f"{name}.py --dtype b") == {"bfloat16"}
+    assert "PYTHON_ARGCOMPLETE_OK" in (SCRIPTS / f"{name}.py").read_text()[:1024]
+    assert "PYTHON_ARGCOMPLETE_OK" in Path(command.__file__).with_name(f"{name}.py").read_text()[:1024]
 
 
 def test_constants_of_the_commands_are_those_of_the_package():
@@ -183,7 +205,7 @@ def refused(arguments, capsys):
         code = left.code
     shown = capsys.readouterr()
     assert code == 2, shown
-    assert shown.err.count("\n") == 1 and shown.err.startswith("sample.py: ") and len(shown.err) < 800, shown.err
+    assert shown.err.count("\n") == 1 and shown.err.startswith("taylorseer-sample: ") and len(shown.err) < 800, shown.err
     assert time.perf_counter() - started < 10
     return shown.err
 
@@ -231,7 +253,7 @@ def test_a_run_that_fails_ends_with_one_line(tmp_path, capsys):
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
     assert sample.main(["--input-path", str(tmp_path / "small.png"), "--out-dir", str(tmp_path / "out"), abstract]) == 2
     said = capsys.readouterr().err.rpartition("\r")[2].strip()
-    assert said.startswith("sample.py: sampler_config: its run failed (NotImplementedError") and "\n" not in said
+    assert said.startswith("taylorseer-sample: sampler_config: its run failed (NotImplementedError") and "\n" not in said
 
 
 # A job.
@@ -403,4 +425,4 @@ def test_a_mistake_in_calibrating_is_one_line(words, message, capsys):
     except SystemExit as left:
         code = left.code
     said = capsys.readouterr().err
-    assert code == 2 and message in said and said.count("\n") == 1 and said.startswith("calibrate.py: ")
+    assert code == 2 and message in said and said.count("\n") == 1 and said.startswith("taylorseer-calibrate: ")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +24,7 @@ extra = {name.partition(".")[0] for name in set(sys.modules) - known} - set(sys.
 extra = {name for name in extra if not name.startswith("_")}
 assert not extra - {"torch", "omegaconf"}, extra
 rooms = {name.split(".")[1] for name in sys.modules if name.startswith("taylorseer_guider.")}
-assert not rooms & {"calibration", "engines", "tiny"}, rooms
+assert not rooms & {"calibration", "commands", "engines", "tiny"}, rooms
 """
 
 SAMPLED_ELSEWHERE = """
@@ -47,6 +48,15 @@ engine, sampler = build_engine(config), build_sampler(config)
 picture = engine.picture(sampler(engine.denoiser, **engine.arguments(small, seed=0)), small)
 assert picture.shape == (1, 3, 16, 16) and picture.isfinite().all() and sampler.guider.report.calls == 8
 print(taylorseer_guider.__file__)
+"""
+
+
+COMMAND_ELSEWHERE = """
+import sys
+sys.path.insert(0, {installed!r})
+from importlib.metadata import entry_points
+(entry,) = entry_points(group="console_scripts", name=sys.argv[0])
+sys.exit(entry.load()())
 """
 
 
@@ -114,6 +124,29 @@ def test_a_config_of_the_wheel_is_built_and_sampled_from_another_folder(installe
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip().startswith(str(installed))
+
+
+def command(installed, folder, *words):
+    """What an installed command says in ``folder``, outside of the checkout."""
+    code = f"import sys; sys.argv = {[str(word) for word in words]!r}\n{COMMAND_ELSEWHERE.format(installed=str(installed))}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["taylorseer-sample", "taylorseer-calibrate"])
+def test_a_command_of_the_wheel_answers_help_by_its_name(name, installed, tmp_path):
+    shown = command(installed, tmp_path, name, "--help")
+    assert shown.returncode == 0 and shown.stdout.startswith(f"usage: {name} ") and shown.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_command_of_the_wheel_enlarges_a_picture_with_the_calibration_of_the_wheel(installed, tmp_path):
+    Image.new("RGB", (4, 4), "teal").save(tmp_path / "teal.png")
+    shown = command(installed, tmp_path, "taylorseer-sample", "--input-path", "teal.png", "--out-dir", "made")
+    assert shown.returncode == 0, shown.stderr
+    config = next((tmp_path / "made").glob("*.yaml")).read_text()
+    assert f"{installed}/taylorseer_guider/configs/tiny_calibration.yaml" in config
+    assert Image.open(next((tmp_path / "made").glob("teal_x4_heun20-taylorseer-calibrated8-s1_seed0.png"))).size == (16, 16)
 
 
 def test_the_version_is_stated_once(wheel):

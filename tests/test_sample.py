@@ -10,9 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-import pictures
-import sample
-from job import Job
+from taylorseer_guider.commands import pictures, sample
+from taylorseer_guider.commands.job import Job
 from taylorseer_guider.engines.pictures import read_picture
 from taylorseer_guider.tiny.photographs import photograph
 
@@ -223,7 +222,7 @@ def test_a_mistake_is_one_line_with_its_remedy_and_exit_code_2(arguments, messag
         code = left.code
     said = capsys.readouterr().err
     assert code == 2
-    assert message in said and said.count("\n") == 1 and said.startswith("sample.py: ")
+    assert message in said and said.count("\n") == 1 and said.startswith("taylorseer-sample: ")
     assert not list((tmp_path / "out").glob("*.png"))
 
 

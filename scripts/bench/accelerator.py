@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from figures import psnr
+from taylorseer_guider.commands.figures import psnr
 
 from .clock import side_by_side
 from .devices import clock_of, moved, name_of

@@ -6,7 +6,7 @@ from math import isfinite
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from figures import psnr
+from taylorseer_guider.commands.figures import psnr
 
 from . import perceptual
 from .devices import clock_of

@@ -5,8 +5,8 @@ import json
 import torch
 from tqdm import tqdm
 
-from pictures import write_text
 from taylorseer_guider import Calibration
+from taylorseer_guider.commands.pictures import write_text
 
 from . import ablate as ablations
 from . import accelerator, clock, inside, learnt, quality

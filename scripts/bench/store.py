@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pictures import write_text
+from taylorseer_guider.commands.pictures import write_text
 from taylorseer_guider.engines.errors import UserError
 
 from .devices import name_of

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 from bench.fashion.data import read
-from pictures import replacing
 from standins import stand_ins
+from taylorseer_guider.commands.pictures import replacing
 from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.standalone.config import instantiate_from_config

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-import sample
+from taylorseer_guider.commands import sample
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -10,15 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-import calibrate
-import sample
-from configuration import merged_config
 from families import INFDIT
-from job import Job
+from taylorseer_guider.commands import calibrate, sample
+from taylorseer_guider.commands.configuration import merged_config
+from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.sampling import sample as sampled
 from taylorseer_guider.engines import UserError, infdit
 from taylorseer_guider.engines.checkouts import PIP_NAMES
 from taylorseer_guider.tiny.photographs import photograph
-from work.sample import sample as sampled
 
 ROOT = Path(__file__).parents[3]
 NEEDED = ("sat", "open_clip", "torchvision", "transformers", "requests", "wandb")  # the last two are sat's, which does not say so
@@ -181,7 +180,7 @@ def test_a_checkpoint_of_another_model_is_refused(network, tmp_path, change, sai
     path = broken(network, tmp_path, change)
     assert sample.main([str(word) for word in command(path, "--out-dir", tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert said in error and error.startswith(f"sample.py: --network {path}") and "compare engine.params.flags" in error
+    assert said in error and error.startswith(f"taylorseer-sample: --network {path}") and "compare engine.params.flags" in error
 
 
 MISTAKES = [
@@ -203,7 +202,7 @@ MISTAKES = [
 def test_a_mistake_is_one_line(network, words, message, tmp_path, capsys):
     assert sample.main([str(word) for word in command(network, "--out-dir", tmp_path / "out", *words)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert message in error and error.startswith("sample.py: ")
+    assert message in error and error.startswith("taylorseer-sample: ")
 
 
 def test_a_flag_that_the_host_does_not_know_is_refused(network):

@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 
-import sample
 from families import SGM
-from job import Job
+from taylorseer_guider.commands import sample
+from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.sampling import sample as sampled
 from taylorseer_guider.engines import sgm as sgm_engine
 from taylorseer_guider.standalone.config import instantiate_from_config
 from taylorseer_guider.tiny.photographs import photograph
-from work.sample import sample as sampled
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.host(SGM)
@@ -167,4 +167,4 @@ MISTAKES = [
 def test_a_mistake_is_one_line(words, message, tmp_path, capsys):
     assert sample.main(command("sgm_mnist.yaml", "--out-dir", tmp_path / "out", *words)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert message in error and error.startswith("sample.py: ")
+    assert message in error and error.startswith("taylorseer-sample: ")

@@ -8,12 +8,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from calibrations import calibrated, default_config, refuse_overridden
-from command import GUIDERS, OURS, PATHS, ROOT, flag
-from taylorseer_guider import TaylorSeerGuider
-from taylorseer_guider.engines.config import MOST_STEPS, check_shape, check_steps, load_config
-from taylorseer_guider.engines.errors import UserError, first_line
-from taylorseer_guider.hosts import HOSTS
+from .. import TaylorSeerGuider
+from ..engines.config import MOST_STEPS, check_shape, check_steps, load_config
+from ..engines.errors import UserError, first_line
+from ..hosts import HOSTS
+from .calibrations import calibrated, default_config, refuse_overridden
+from .command import CONFIGS, GUIDERS, OURS, PATHS, flag
 
 SAMPLER, GUIDER = "sampler_config.params", "sampler_config.params.guider_config.params"
 FLAGS = (  # (flag, the key of the config that it overrides)
@@ -137,7 +137,7 @@ def run_name(config, dtype, changed):
     if dtype != "float32":
         parts.append(dtype)
     if changed:
-        everywhere = OmegaConf.to_yaml(config).replace(f"{ROOT}/", "")  # the same in every checkout
+        everywhere = OmegaConf.to_yaml(config).replace(f"{CONFIGS.parent}/", "")  # the same wherever it is installed
         parts.append(f"{zlib.crc32(everywhere.encode()):08x}")
     return "-".join(parts)
 

@@ -1,10 +1,13 @@
 """What commands say to the person who runs them. Nothing here imports torch: ``--help`` and mistakes are answered at once."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = PACKAGE.parent  # of a checkout
+CONFIGS = next(folder for folder in (PACKAGE / "configs", ROOT / "configs") if folder.is_dir())  # of a wheel, of a checkout
 OURS = "taylorseer_guider.TaylorSeerGuider"
 GUIDERS = {"taylorseer": OURS, "vanilla": "VanillaCFG", "identity": "IdentityGuider"}
 PHOTOGRAPHS = ("chelsea", "coffee")  # that the embedded model was not trained on
@@ -41,6 +44,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def complete(parser):
+    """Answer a shell that asks how a word could go on (and leave), where argcomplete is there to do so."""
+    if "_ARGCOMPLETE" in os.environ:
+        try:
+            import argcomplete
+        except ImportError:
+            return
+        argcomplete.autocomplete(parser)
 
 
 def flag(name):

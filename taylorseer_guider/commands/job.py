@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from omegaconf import DictConfig
 
-from command import OURS
-from configuration import merged_config, run_name
-from taylorseer_guider import shim
-from taylorseer_guider.engines.config import build_engine, build_sampler, usual_dtype
-from taylorseer_guider.engines.errors import UserError, explained
+from .. import shim
+from ..engines.config import build_engine, build_sampler, usual_dtype
+from ..engines.errors import UserError, explained
+from .command import OURS
+from .configuration import merged_config, run_name
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from math import isfinite
 
 from omegaconf import OmegaConf
 
-from command import OURS, ROOT, flag
-from taylorseer_guider import Calibration
-from taylorseer_guider.engines.errors import UserError
-from taylorseer_guider.settings import MOVED
+from .. import Calibration
+from ..engines.errors import UserError
+from ..settings import MOVED
+from .command import CONFIGS, OURS, flag
 
-CONFIGS = ROOT / "configs"
 DECIDED = (
     "interval",
     "max_order",

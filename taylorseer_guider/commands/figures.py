@@ -4,7 +4,7 @@ from math import inf
 
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from taylorseer_guider import tiny
+from .. import tiny
 
 LOUDER = 8  # how much the contact sheet amplifies a difference
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from figures import psnr
-from job import Job, rehearse
-from taylorseer_guider import Calibration, calibrate, tiny
-from taylorseer_guider.engines.errors import UserError, explained
-from taylorseer_guider.engines.pictures import find_pictures, readable
-from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
+from .. import Calibration, calibrate, tiny
+from ..engines.errors import UserError, explained
+from ..engines.pictures import find_pictures, readable
+from ..tiny.photographs import HELD_OUT, TRAINING, photograph
+from .figures import psnr
+from .job import Job, rehearse
 
 EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
 

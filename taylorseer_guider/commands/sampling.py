@@ -8,14 +8,14 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from calibrations import default_config
-from figures import measure, sheet_panels, summary
-from job import Job, rehearse
-from pictures import contact_sheet, write_picture, write_text
-from taylorseer_guider import TaylorSeerGuider, tiny
-from taylorseer_guider.engines.errors import UserError, explained
-from taylorseer_guider.engines.pictures import find_pictures, readable
-from taylorseer_guider.tiny.photographs import photograph
+from .. import TaylorSeerGuider, tiny
+from ..engines.errors import UserError, explained
+from ..engines.pictures import find_pictures, readable
+from ..tiny.photographs import photograph
+from .calibrations import default_config
+from .figures import measure, sheet_panels, summary
+from .job import Job, rehearse
+from .pictures import contact_sheet, write_picture, write_text
 
 
 @dataclass
