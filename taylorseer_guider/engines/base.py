@@ -6,6 +6,8 @@ from torch.nn.functional import interpolate
 from .. import tiny
 from .errors import UserError
 
+LOW = "low resolution"  # the caption of what went in
+
 
 class Engine:
     """An engine whose sampler takes ``x`` and ``cond``."""
@@ -43,4 +45,4 @@ class Enlarger(Engine):
         """What went in, pixel by pixel, and its bicubic enlargement."""
         bicubic = self.enlarged(small)
         pixels = interpolate(small, size=bicubic.shape[-2:], mode="nearest")
-        return {f"low resolution, {small.shape[-1]} x {small.shape[-2]}": pixels, "bicubic": bicubic}
+        return {LOW: pixels, "bicubic": bicubic}

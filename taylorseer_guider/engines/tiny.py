@@ -8,12 +8,14 @@ from safetensors import SafetensorError
 from .. import tiny
 from .base import Enlarger
 from .errors import UserError, first_line
+from .tiles import scaled, windows
 
 
 class TinyEngine(Enlarger):
     """The embedded model. ``factor`` times larger, any height and width."""
 
     factor = tiny.FACTOR
+    bytes_per_pixel = 800  # of memory that a run takes, for each pixel that is made and each branch, in float32
     peak = 2 * tiny.images.GAIN  # range of what is sampled, where pictures span 2
 
     def __init__(self, weights=None, device="cpu", dtype=torch.float32):
@@ -24,17 +26,30 @@ class TinyEngine(Enlarger):
             self.denoiser = tiny.load_denoiser(weights, device, dtype)
         except (SafetensorError, RuntimeError) as error:
             raise UserError(f"engine.params.weights={weights}: not weights of this model ({first_line(error)})") from None
-        self.device, self.dtype = device, dtype
+        self.weights, self.device, self.dtype = weights, device, dtype
 
     def enlarged(self, small):
         """The bicubic enlargement of (1, 3, h, w) in [-1, 1], float32 on the CPU."""
         return tiny.enlarge(small)
 
+    def noise(self, small, seed):
+        """What a run starts from, drawn on the CPU: the same on every device, and for every tile."""
+        shape = (*small.shape[:2], *(n * self.factor for n in small.shape[2:]))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
     def arguments(self, small, seed):
-        """Keyword arguments for ``sampler(denoiser, ...)``. The noise is drawn on the CPU: the same on every device."""
-        enlarged = self.enlarged(small)
-        noise = torch.randn(enlarged.shape, generator=torch.Generator().manual_seed(seed))
-        concat = enlarged.to(self.device, self.dtype)
+        """Keyword arguments for ``sampler(denoiser, ...)``."""
+        return self.started(small, self.noise(small, seed))
+
+    def pieces(self, small, seed, tile):
+        """Yield (window, its part of ``small``, keyword arguments for ``sampler(denoiser, ...)``) of each tile."""
+        noise = self.noise(small, seed)
+        for window in windows(*small.shape[2:], tile, self.factor):
+            piece = small[(..., *window.seen)]
+            yield window, piece, self.started(piece, noise[(..., *scaled(window.seen, self.factor))].contiguous())
+
+    def started(self, small, noise):
+        concat = self.enlarged(small).to(self.device, self.dtype)
         uc = {"concat": torch.zeros_like(concat)}
         return {"x": noise.to(self.device, self.dtype), "cond": {"concat": concat}, "uc": uc}
 

@@ -13,7 +13,9 @@ def from_uint8(image):
 
 
 def to_uint8(image):
-    """Tensor (..., 3, H, W) in [-1, 1], clipped there -> uint8 tensor (..., H, W, 3)."""
+    """Tensor (..., 3, H, W) in [-1, 1], clipped there -> uint8 tensor (..., H, W, 3). One of uint8 is only turned."""
+    if image.dtype == torch.uint8:
+        return image.movedim(-3, -1)
     return ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1)
 
 
