@@ -16,8 +16,10 @@ from PIL import Image
 import train_tiny
 from taylorseer_guider import tiny
 from taylorseer_guider.commands import calibrate, command, figures, sample
+from taylorseer_guider.commands.folder import planned
 from taylorseer_guider.commands.job import Job
-from taylorseer_guider.commands.sampling import sources
+from taylorseer_guider.commands.results import read_folder
+from taylorseer_guider.commands.sampling import opened
 from taylorseer_guider.engines import pictures
 from taylorseer_guider.engines.errors import UserError
 from taylorseer_guider.tiny.photographs import HELD_OUT
@@ -83,7 +85,7 @@ def completions(name, line):
 @pytest.mark.parametrize("name", ["calibrate", "sample"])
 def test_the_shell_completes_options_and_their_values(name):
     pytest.importorskip("argcomplete")
-    assert completions(name, f"{name}.py --num") == {"--num-steps"}
+    assert completions(name, f"{name}.py --num-st") == {"--num-steps"}
     assert completions(name, f"{name}.py --dtype b") == {"bfloat16"}
     assert "PYTHON_ARGCOMPLETE_OK" in (SCRIPTS / f"{name}.py").read_text()[:1024]
     assert "PYTHON_ARGCOMPLETE_OK" in Path(command.__file__).with_name(f"{name}.py").read_text()[:1024]
@@ -276,7 +278,8 @@ def test_the_photograph_is_shrunk_and_a_picture_is_not_unless_asked(words, size,
     Image.new("RGB", (7, 6)).save(tmp_path / "own.png")
     args = sample.parse([*words, *([str(tmp_path / "own.png")] if words else [])])
     engine = Job.of(args).engine()
-    ((_, small, original),) = engine.inputs(sources(args, engine), args.shrink_first)
+    (task,) = planned(args, Job.of(args), engine).todo
+    _, small, original = opened(task, engine, args.shrink_first)
     assert small.shape[-2:] == size and (original is not None) == known
 
 
@@ -356,9 +359,10 @@ def test_seeds_are_limited(seed, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["[1]", "3", "{", "[" * 100_000])
-def test_a_report_of_something_else_is_left_alone(content, tmp_path, capsys):
+def test_a_report_of_something_else_is_named_and_left_alone(content, tmp_path):
     (tmp_path / "report.json").write_text(content)
-    assert "move it away" in refused(["--num-steps", "1", "--out-dir", tmp_path], capsys)
+    with pytest.raises(UserError, match="report.json: .*move it away"):
+        read_folder(tmp_path)
     assert (tmp_path / "report.json").read_text() == content
 
 

@@ -1,6 +1,5 @@
 """scripts/sample.py from end to end, on small pictures: what it writes, what it says, and what it refuses."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 
 from taylorseer_guider.commands import pictures, sample
 from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.results import read_folder
 from taylorseer_guider.engines.pictures import read_picture
 from taylorseer_guider.tiny.photographs import photograph
 
@@ -39,11 +39,11 @@ def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tm
     shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     stem = "cat_x4_heun6-taylorseer-i2o2-s1_seed0"
     assert {path.name for path in out.iterdir()} == {
-        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", "heun6-taylorseer-i2o2-s1.yaml", "report.json",
+        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", f"{stem}.json", "heun6-taylorseer-i2o2-s1.yaml",
     }  # fmt: skip
     assert Image.open(out / f"{stem}.png").size == Image.open(out / f"{stem}_full.png").size == (40, 32)
     assert Image.open(out / f"{stem}_sheet.png").size[0] > 3 * 40
-    figures = json.loads((out / "report.json").read_text())[f"{stem}.png"]
+    figures = read_folder(out)[f"{stem}.png"]
     assert (figures["calls"], figures["full_calls"]) == (3, 11)
     assert figures["calls"] == figures["report"]["calls"] and figures["forecasts"] == 8
     assert 15 < figures["to_full_run"]["psnr"] < 90
@@ -90,7 +90,7 @@ def test_a_folder_and_several_seeds(cat, tmp_path):
     assert run("--input-path", folder, "--seeds", 0, 1, "--num-steps", 2, "--out-dir", out) == 0
     sizes = {path.name.split("_")[0]: Image.open(path).size for path in out.glob("*seed1.png")}
     assert sizes == {"a-png": (20, 12), "a-jpg": (16, 16)}
-    report = json.loads((out / "report.json").read_text())
+    report = read_folder(out)
     assert len(report) == 4 and all("to_full_run" not in figures for figures in report.values())
 
 
@@ -99,7 +99,7 @@ def test_a_broken_picture_of_a_folder_is_skipped_and_named(cat, tmp_path, caplog
     folder.mkdir()
     Image.open(cat).crop((0, 0, 4, 4)).save(folder / "whole.png")
     (folder / "broken.png").write_bytes(b"no picture")
-    assert run("--input-path", folder, "--num-steps", 2, "--out-dir", tmp_path / "out") == 0
+    assert run("--input-path", folder, "--num-steps", 2, "--out-dir", tmp_path / "out") == 1
     assert [path.name.split("_")[0] for path in (tmp_path / "out").glob("*seed0.png")] == ["whole"]
     assert "skipped: " in caplog.text and "broken.png: not a picture" in caplog.text
     (folder / "whole.png").unlink()
@@ -111,7 +111,7 @@ def test_the_calibrated_config_of_the_demo_makes_as_many_calls_as_it_says(cat, t
     config = SCRIPTS.parent / "configs" / "tiny_calibrated.yaml"
     small = ["--input-path", cat, "--shrink-first", "--compare", "--out-dir", tmp_path, "--seeds", 3]
     assert run(*small, "--config", config) == 0
-    ((name, figures),) = json.loads((tmp_path / "report.json").read_text()).items()
+    ((name, figures),) = read_folder(tmp_path).items()
     assert "calibrated8" in name and figures["calls"] == 8 and figures["full_calls"] == 39
     assert figures["to_full_run"]["psnr"] > 40
     merged = next(tmp_path.glob("*.yaml"))
@@ -138,7 +138,7 @@ def test_two_runs_that_are_the_same_are_called_identical(cat, tmp_path, capsys):
     assert (
         run("--input-path", cat, "--compare", "--num-steps", 2, "--scale", 0, "--interval", 1, "--out-dir", tmp_path, exact) == 0
     )
-    (figures,) = json.loads((tmp_path / "report.json").read_text()).values()
+    (figures,) = read_folder(tmp_path).values()
     assert figures["to_full_run"] == {"psnr": None, "ssim": 1.0}
     assert "identical" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,7 +44,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Defaults, **options})
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+        unknown = message.rpartition("unrecognized arguments: ")[2].split()
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        hint = near(unknown[0], names) if unknown != message.split() else None
+        self.exit(2, f"{self.prog}: {message}{f'; did you mean {hint}?' if hint else ''} (--help lists the options)\n")
+
+
+def near(word, words):
+    """The one of ``words`` that ``word`` was probably meant to be, or None."""
+    return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.7)), None)
 
 
 def complete(parser):
@@ -85,13 +94,12 @@ def whole(least, most):
 
 
 def exit_code(name, work, mistakes, kept):
-    """Run ``work()``. 0; or 2 after one line on what is in ``mistakes``; or 130 where it was interrupted, saying what is kept."""
+    """Run ``work()``. Its code, or 0; 2 after one line on one of ``mistakes``; 130 where it was stopped, saying what is kept."""
     try:
-        work()
+        return work() or 0
     except mistakes as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {kept}", file=sys.stderr)
         return 130
-    return 0

@@ -13,7 +13,7 @@ from ..engines.config import MOST_STEPS, check_shape, check_steps, load_config
 from ..engines.errors import UserError, first_line
 from ..hosts import HOSTS
 from .calibrations import calibrated, default_config, refuse_overridden
-from .command import CONFIGS, GUIDERS, OURS, PATHS, flag
+from .command import CONFIGS, GUIDERS, OURS, PATHS, flag, near
 
 SAMPLER, GUIDER = "sampler_config.params", "sampler_config.params.guider_config.params"
 FLAGS = (  # (flag, the key of the config that it overrides)
@@ -120,8 +120,18 @@ def check_key(config, override):
     for part in key.split("."):
         known = node.keys() if OmegaConf.is_dict(node) else ()
         if not equals or (part not in known and parent != "params"):
-            raise UserError(f"{override}: give key.path=value with a key of the config ({', '.join(map(str, known))} ...)")
+            listed = f"give key.path=value with a key of the config ({', '.join(map(str, known))} ...)"
+            raise UserError(f"{override}: {listed}{meant(override, part, known)}")
         parent, node = part, node.get(part) if OmegaConf.is_dict(node) else None
+
+
+def meant(override, part, known):
+    """What ``override`` was probably meant to be, as the end of a message: a flag, or another key in the place of ``part``."""
+    key, _, value = override.partition("=")
+    if name := near(key.lstrip("-").replace("-", "_"), [name for name, _ in FLAGS]):
+        return f"; did you mean {flag(name)} {value}?" if value else f"; did you mean {flag(name)}?"
+    found = near(part, map(str, known))
+    return f"; did you mean {found}?" if found else ""
 
 
 def run_name(config, dtype, changed):

@@ -5,6 +5,8 @@ from math import inf
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from .. import tiny
+from ..engines.base import LOW
+from .pictures import WIDEST
 
 LOUDER = 8  # how much the contact sheet amplifies a difference
 
@@ -40,7 +42,7 @@ def measure(run, full, engine, small, original):
         figures["to_full_run"] = fidelity(run.picture, full.picture)
     if original is not None:
         pictures = {"run": run.picture, "full_run": full and full.picture, "bicubic": engine.enlarged(small)}
-        known = {name: picture for name, picture in pictures.items() if picture is not None}
+        known = {name: tiny.from_uint8(tiny.to_uint8(picture)) for name, picture in pictures.items() if picture is not None}
         figures["to_original"] = {name: fidelity(picture, original) for name, picture in known.items()}
         if energy := sharpness(original):
             figures["gradient_energy"] = {name: sharpness(picture) / energy for name, picture in known.items()}
@@ -54,16 +56,27 @@ def sheet_panels(run, full, engine, small, original, figures):
         values = figures.get("to_original", {}).get(key)
         return f"{name}\n{shown(values)} to the original" if values else name
 
-    panels = {seen(name, name): panel for name, panel in engine.shown(small).items()}
+    size = "" if small is None else f", {small.shape[-1]} x {small.shape[-2]}"
+    inputs = {} if small is None else engine.shown(middle(small, WIDEST // engine.factor))
+    panels = {seen(name, name) + size * (name == LOW): panel for name, panel in inputs.items()}
+    made = middle(run.picture, WIDEST, engine.factor)
     if full is not None:
-        panels[seen(f"full run, {full.calls} calls, {full.seconds:.0f} s", "full_run")] = full.picture
-    panels[seen(f"{run.calls} calls, {run.forecasts} forecasts, {run.seconds:.0f} s", "run")] = run.picture
+        whole = middle(full.picture, WIDEST, engine.factor)
+        panels[seen(f"full run, {full.calls} calls, {full.seconds:.0f} s", "full_run")] = whole
+    panels[seen(f"{run.calls} calls, {run.forecasts} forecasts, {run.seconds:.0f} s", "run")] = made
     if full is not None:
         caption = f"their difference x {LOUDER}\n{shown(figures['to_full_run'])} to the full run"
-        panels[caption] = (run.picture - full.picture) * LOUDER
+        panels[caption] = (made - whole) * LOUDER
     if original is not None:
-        panels["original"] = original
+        panels["original"] = middle(original, WIDEST, engine.factor)
     return {caption: tiny.to_uint8(panel)[0].numpy() for caption, panel in panels.items()}
+
+
+def middle(picture, size, grid=1):
+    """The centre of (1, 3, H, W), ``size`` pixels high and wide at most, beginning at a multiple of ``grid``; in [-1, 1]."""
+    top, left = (max(n - size, 0) // 2 // grid * grid for n in picture.shape[-2:])
+    part = picture[..., top : top + size, left : left + size]
+    return part if part.is_floating_point() else tiny.from_uint8(tiny.to_uint8(part))
 
 
 def summary(figures):

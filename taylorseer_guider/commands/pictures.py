@@ -32,10 +32,9 @@ def write_text(path, text):
 
 
 def fitted(panel):
-    """The centre of a large panel; the pixels of a small one repeated."""
-    top, left = (max(n - WIDEST, 0) // 2 for n in panel.shape[:2])
+    """The pixels of a small panel, repeated."""
     times = -(-NARROWEST // panel.shape[1])
-    return panel[top : top + WIDEST, left : left + WIDEST].repeat(times, axis=0).repeat(times, axis=1)
+    return panel.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def contact_sheet(panels, columns=3):

@@ -9,9 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-from .command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, complete, exit_code
+from .command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, complete, exit_code, whole
 
 PROG = "taylorseer-sample"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures in a folder
 LARGEST_SEED = 2**63 - 1  # that torch takes
 
 
@@ -23,7 +24,8 @@ def parse(argv, prog=PROG):
         "--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model, calibrated, in 8 calls"
     )
     add("--calibration", type=Path, metavar="FILE", help="plans and weights; default: those that ship for --scale")
-    add("--input-path", type=Path, help="a picture or a folder of them, to be enlarged; default: --photograph, shrunk first")
+    given = "a picture, or a folder of PNG, JPEG, WebP, BMP and TIFF; 8-bit RGB is made of each, and what that drops is said"
+    add("--input-path", type=Path, help=f"{given}; default: --photograph, shrunk first")
     add("--photograph", choices=PHOTOGRAPHS, default="coffee", help="one that the embedded model was not trained on")
     add("--shrink-first", action="store_true", help="take the input for the original: shrink it, restore it, compare")
     add("--out-dir", type=Path, default=Path("out"))
@@ -36,14 +38,39 @@ def parse(argv, prog=PROG):
     add_model_options(add)
     add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
     add("--overwrite", action="store_true", help="make pictures again that are already there")
+    add(
+        "--tile",
+        type=tile,
+        metavar="PIXELS",
+        help="make pictures in tiles of that size; 0: never; default: of 512 above 1 Mpixel",
+    )
+    add("--devices", type=whole(1, 1024), default=1, help="GPUs, or processes on a CPU, that share a folder's pictures")
+    add("--num-nodes", type=whole(1, 1024), default=1, help="machines that do so, with --devices on each (torchrun, SLURM)")
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     complete(parser)
     args = parser.parse_intermixed_args(argv)
     overrides = [*args.overrides, *(word for word in args.seeds if "=" in str(word))]
+    refuse_second_path(parser, args.input_path, overrides)
     seeds = seed_numbers(parser, [word for word in args.seeds if "=" not in str(word)])
     own = args.input_path is None
     settled = {"compare": own if args.compare is None else args.compare, "shrink_first": args.shrink_first or own}
     return argparse.Namespace(**{**vars(args), "overrides": overrides, "seeds": seeds, **settled})
+
+
+def refuse_second_path(parser, path, words):
+    """One line for a picture among ``words``, which are for ``key.path=value``."""
+    for word in words:
+        if "=" not in word and (Path(word).suffix.lower() in SUFFIXES or Path(word).exists()):
+            one = f"--input-path takes one path, and has {path}; put several pictures into one folder, and name that"
+            parser.error(f"{word}: {one if path else 'give a path with --input-path'}")
+
+
+def tile(text):
+    """The type of --tile: 0, or pixels of what is made."""
+    size = whole(0, 8192)(text)
+    if 0 < size < 64:
+        raise argparse.ArgumentTypeError(f"{text}: give 0, or from 64 pixels up")
+    return size
 
 
 def seed_numbers(parser, words):
@@ -58,9 +85,9 @@ def seed_numbers(parser, words):
 
 
 def run(args):
-    from .sampling import sample_all
+    from .making import sample_all
 
-    sample_all(args)
+    return sample_all(args)
 
 
 def main(argv=None, prog=PROG):

@@ -1,26 +1,27 @@
-"""Enlarging pictures: the runs of a job, their figures and their files."""
+"""One result: the runs that make it, its figures, and the pictures that show it."""
 
-import json
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from .. import TaylorSeerGuider, tiny
-from ..engines.errors import UserError, explained
-from ..engines.pictures import find_pictures, readable
+from .. import TaylorSeerGuider, __version__, tiny
+from ..engines.errors import explained
+from ..engines.pictures import read_picture
+from ..engines.tiles import scaled
 from ..tiny.photographs import photograph
-from .calibrations import default_config
-from .figures import measure, sheet_panels, summary
-from .job import Job, rehearse
-from .pictures import contact_sheet, write_picture, write_text
+from .figures import measure, sheet_panels
+from .pictures import contact_sheet
+from .results import Made
 
 
 @dataclass
 class Run:
-    """One picture made: (1, 3, H, W) in [-1, 1], and what that took."""
+    """One picture made, and what that took: (1, 3, H, W) in [-1, 1], or uint8 where it was made in tiles.
+
+    Calls, forecasts and report of a tiled run are those of one tile; seconds are those of all.
+    """
 
     picture: torch.Tensor
     calls: int
@@ -29,8 +30,17 @@ class Run:
     report: dict | None
 
 
-def sample(engine, sampler, small, seed, label):
-    """Run ``sampler`` once, showing calls and forecasts as it goes."""
+def sample(engine, sampler, small, seed, label=None, tile=0):
+    """Run ``sampler`` once, or once a tile of ``tile`` pixels (0: none); a ``label`` shows calls and forecasts as it goes."""
+    if tile:
+        return tiled(engine, sampler, small, seed, label, tile)
+    with explained("engine", "cannot prepare a run"):
+        arguments = engine.arguments(small, seed)
+    return one_run(engine, sampler, small, arguments, label)
+
+
+def one_run(engine, sampler, small, arguments, label):
+    """The Run of ``sampler`` from ``arguments``."""
     calls, guider, steps = 0, sampler.guider, sampler.get_sigma_gen
     ours = isinstance(guider, TaylorSeerGuider)
 
@@ -40,14 +50,12 @@ def sample(engine, sampler, small, seed, label):
         return engine.denoiser(*args, **kwargs)
 
     def shown_steps(num_sigmas):
-        with tqdm(total=num_sigmas - 1, desc=label, unit="step", leave=False) as bar:
+        with tqdm(total=num_sigmas - 1, desc=label, unit="step", leave=False, disable=label is None) as bar:
             for step in steps(num_sigmas):
                 yield step
                 bar.set_postfix(calls=calls, forecasts=guider.report.forecasts if ours else 0, refresh=False)
                 bar.update()
 
-    with explained("engine", "cannot prepare a run"):
-        arguments = engine.arguments(small, seed)
     sampler.get_sigma_gen = shown_steps
     start = perf_counter()
     try:
@@ -59,74 +67,42 @@ def sample(engine, sampler, small, seed, label):
     return Run(picture, calls, report["forecasts"] if ours else 0, seconds, report)
 
 
-def load_report(path):
-    """Figures of earlier commands in the same folder, by picture."""
-    if not path.exists():
-        return {}
-    try:
-        known = json.loads(path.read_text()) if path.is_file() else None
-        if not isinstance(known, dict):
-            raise ValueError("holds no figures by picture")
-        return known
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a report of this script ({error}); move it away or choose another --out-dir") from None
+def tiled(engine, sampler, small, seed, label, tile):
+    """The Run of all tiles, put together in 8 bit."""
+    factor, seconds = engine.factor, 0.0
+    whole = torch.empty(*small.shape[:2], *(n * factor for n in small.shape[2:]), dtype=torch.uint8)
+    for number, (window, piece, arguments) in enumerate(engine.pieces(small, seed, tile), 1):
+        made = one_run(engine, sampler, piece, arguments, label and f"{label}, tile {number}")
+        pixels = tiny.to_uint8(made.picture[(..., *window.inside(factor))]).movedim(-1, -3)
+        whole[(..., *scaled(window.kept, factor))] = pixels
+        seconds += made.seconds
+    return Run(whole, made.calls, made.forecasts, seconds, made.report)
 
 
-def sources(args, engine):
-    """(name, uint8 (H, W, 3)) each: the pictures of --input-path, read as they are asked for, or the --photograph."""
-    if args.input_path is None:
-        return [(args.photograph, photograph(args.photograph))] if engine.takes_pictures else []
-    if not engine.takes_pictures:
-        raise UserError(f"--input-path {args.input_path}: this model is not conditioned on a picture; leave it out")
-    factor = 1 if args.shrink_first else engine.factor
-    return readable(find_pictures(args.input_path), factor)
+def opened(task, engine, shrink_first):
+    """(name, small, original or None) of a task's picture, as ``engine`` takes it."""
+    picture, factor = task.picture, 1 if shrink_first else engine.factor
+    pairs = []
+    if picture.content is not None:
+        pixels = photograph(picture.name) if picture.file is None else read_picture(picture.file, factor)
+        pairs = [(picture.name, pixels)]
+    ((name, small, original),) = engine.inputs(pairs, shrink_first)
+    return name, small, original
 
 
-def make_one(job, args, engine, name, small, original, seed):
-    """Sample one picture and one seed, write the pictures, return the figures and the picture to look at."""
-    sampler = job.sampler()
-    compare = args.compare and isinstance(sampler.guider, TaylorSeerGuider)
-    if compare:
-        engine.warm_up(small)
-    full = sample(engine, job.full_sampler(), small, seed, f"{name}, full run") if compare else None
-    made = sample(engine, sampler, small, seed, name)
+def make(job, args, engine, task, shown=True):
+    """The result of ``task``: sampled, compared with the full run where that is asked for, and measured."""
+    name, small, original = opened(task, engine, args.shrink_first)
+    sampler, full = job.sampler(), None
+    label = name if shown else None
+    if args.compare and isinstance(sampler.guider, TaylorSeerGuider):
+        engine.warm_up(small[..., :64, :64])
+        full = sample(engine, job.full_sampler(), small, task.seed, label and f"{label}, full run", task.tile)
+    made = sample(engine, sampler, small, task.seed, label, task.tile)
     figures = measure(made, full, engine, small, original)
-    stem = f"{name}_{job.name}_seed{seed}"
     panels = sheet_panels(made, full, engine, small, original, figures)
-    write_picture(args.out_dir / f"{stem}_sheet.png", contact_sheet(panels))
+    pictures = {"_sheet": contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
     if full is not None:
-        write_picture(args.out_dir / f"{stem}_full.png", tiny.to_uint8(full.picture)[0].numpy())
-    write_picture(args.out_dir / f"{stem}.png", tiny.to_uint8(made.picture)[0].numpy())
-    return {**figures, "report": made.report}, args.out_dir / f"{stem}_sheet.png"
-
-
-def prepare_folder(job, folder):
-    """Make ``folder`` and write the job's config there. Returns the figures that it holds."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / f"{job.name}.yaml", OmegaConf.to_yaml(job.config))
-    except OSError as error:
-        raise UserError(f"--out-dir {folder}: cannot be written ({error.strerror}); choose another") from None
-    return load_report(folder / "report.json")
-
-
-def sample_all(args):
-    """Do what sample.py was asked for."""
-    job = Job.of(args)
-    if why := not args.config and default_config(args)[1]:
-        print(f"{why}: no calibration ships for that, so these are forecasts without one")
-    engine = job.engine()
-    rehearse(job.sampler())
-    pictures = sources(args, engine)
-    figures, sheet = prepare_folder(job, args.out_dir), None
-    for name, small, original in engine.inputs(pictures, args.shrink_first):
-        for seed in args.seeds:
-            key = f"{name}_{job.name}_seed{seed}.png"
-            if (args.out_dir / key).exists() and not args.overwrite:
-                print(f"{key}: there already, skipped (--overwrite makes it again)")
-                sheet = args.out_dir / key.replace(".png", "_sheet.png")
-                continue
-            figures[key], sheet = make_one(job, args, engine, name, small, original, seed)
-            write_text(args.out_dir / "report.json", json.dumps(figures, indent=1))
-            print(f"{key}\n{summary(figures[key])}")
-    print(f"dB and SSIM are of pictures as files hold them (8 bit); look at {sheet}")
+        pictures = {"_full": tiny.to_uint8(full.picture)[0].numpy(), **pictures}
+    about = {"made_from": task.made_from, "source": task.picture.address, "version": __version__}
+    return Made(task.name, {**figures, **about, "report": made.report}, pictures)

@@ -14,6 +14,7 @@ from families import INFDIT
 from taylorseer_guider.commands import calibrate, sample
 from taylorseer_guider.commands.configuration import merged_config
 from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.results import read_folder
 from taylorseer_guider.commands.sampling import sample as sampled
 from taylorseer_guider.engines import UserError, infdit
 from taylorseer_guider.engines.checkouts import PIP_NAMES
@@ -252,7 +253,7 @@ def test_the_script_writes_pictures_and_figures(network, tmp_path):
         Image.fromarray(photograph("chelsea")[100 : 100 + size[1], 150 : 150 + size[0]]).save(folder / f"{name}.png")
     words = command(network, "--guider", "taylorseer", "--input-path", folder, "--compare", "--out-dir", out)
     assert sample.main([str(word) for word in words]) == 0
-    figures = json.loads((out / "report.json").read_text())
+    figures = read_folder(out)
     assert {key.split("_x4_")[0]: (value["calls"], value["full_calls"]) for key, value in figures.items()} == {
         "cat": (2, 7), "dog": (2, 7),
     }  # fmt: skip

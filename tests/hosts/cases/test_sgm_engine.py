@@ -1,6 +1,5 @@
 """scripts/sample.py with Stability sgm's own models: the toy model of configs/sgm_mnist.yaml, and a small video model."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from families import SGM
 from taylorseer_guider.commands import sample
 from taylorseer_guider.commands.job import Job
+from taylorseer_guider.commands.results import read_folder
 from taylorseer_guider.commands.sampling import sample as sampled
 from taylorseer_guider.engines import sgm as sgm_engine
 from taylorseer_guider.standalone.config import instantiate_from_config
@@ -54,7 +54,7 @@ def test_the_toy_model_is_sampled_from_a_checkpoint(weights, suffix, tmp_path):
     save_file(weights, ckpt) if suffix == ".safetensors" else torch.save({"state_dict": weights}, ckpt)
     words = ["--ckpt", ckpt, "--num-steps", 10, "--out-dir", out]
     assert sample.main(command("sgm_mnist.yaml", *words)) == 0
-    ((key, figures),) = json.loads((out / "report.json").read_text()).items()
+    ((key, figures),) = read_folder(out).items()
     assert (figures["calls"], figures["full_calls"], figures["forecasts"]) == (5, 10, 5)
     made, full = (np.asarray(Image.open(out / name)) for name in (key, key.replace(".png", "_full.png")))
     assert made.shape == full.shape == (56, 140, 3) and not np.array_equal(made, full)
@@ -114,7 +114,7 @@ def test_a_video_begins_with_a_picture(video_model, tmp_path):
     Image.fromarray(photograph("chelsea")[100:150, 100:190]).save(tmp_path / "cat.png")
     words = [*video_model, "--num-steps", 6, "--compare", "--input-path", tmp_path / "cat.png", "--out-dir", tmp_path / "out"]
     assert sample.main(command("sgm_svd.yaml", *words)) == 0
-    ((key, figures),) = json.loads((tmp_path / "out" / "report.json").read_text()).items()
+    ((key, figures),) = read_folder(tmp_path / "out").items()
     assert key.startswith("cat_euler6-taylorseer") and (figures["calls"], figures["full_calls"]) == (3, 6)
     assert Image.open(tmp_path / "out" / key).size == (64, 64)
 

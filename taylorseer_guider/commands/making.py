@@ -1,0 +1,97 @@
+"""Everything that ``taylorseer-sample`` was asked for: planned, made one after the other, written as it is done, summed up."""
+
+import sys
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from ..engines.errors import UserError
+from . import estimate
+from .calibrations import default_config
+from .figures import summary
+from .folder import planned
+from .job import Job, rehearse
+from .pictures import write_text
+from .progress import Progress
+from .results import forget, write_result
+from .sampling import make
+
+HALF_ON_CPU = "--dtype {} on a CPU: about 8 times slower than float32; leave --dtype out, unless memory is what lacks"
+
+
+class Maker:
+    """Makes tasks in one process, and keeps what went wrong: (name, message) each. A task ``alone`` fails as it is."""
+
+    def __init__(self, args, job, engine, alone, shown=True):
+        self.args, self.job, self.engine, self.alone, self.shown = args, job, engine, alone, shown
+        self.failed = []
+
+    def make(self, task):
+        """The result of ``task``, or None."""
+        try:
+            return make(self.job, self.args, self.engine, task, self.shown)
+        except (ValueError, FloatingPointError) as error:
+            if self.alone:
+                raise
+            message = " ".join(str(error).split())
+            self.failed.append((task.name, message))
+            tqdm.write(f"{task.name}: {message}", file=sys.stderr)
+            return None
+
+    def write(self, made):
+        """Write ``made``, if anything was, and say so. UserError where the disk does not take it."""
+        if made is not None:
+            write_result(self.args.out_dir, made)
+            tqdm.write(f"{made.name}.png\n{summary(made.figures)}")
+            sys.stdout.flush()
+
+
+def begin(args, job, engine):
+    """The Work of ``args``, with what there is to say of it; the folder is there then, with the job's config."""
+    if why := not args.config and default_config(args)[1]:
+        print(f"{why}: no calibration ships for that, so these are forecasts without one")
+    if job.device == "cpu" and job.dtype != "float32":
+        print(HALF_ON_CPU.format(job.dtype))
+    rehearse(job.sampler())
+    work = planned(args, job, engine)
+    for remark, names in work.remarks.items():
+        print(f"{remark} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})")
+    if work.there:
+        print(f"there already, skipped: {work.there} (--overwrite makes them again)")
+    estimate.check(work, args, job, engine)
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        write_text(args.out_dir / f"{job.name}.yaml", OmegaConf.to_yaml(job.config))
+        for task in work.todo:
+            forget(args.out_dir, task.name)
+    except OSError as error:
+        raise UserError(f"--out-dir {args.out_dir}: cannot be written ({error.strerror}); choose another") from None
+    return work
+
+
+def sample_all(args):
+    """Do what was asked for. The exit code: 1 where some of several pictures could not be made."""
+    if args.devices * args.num_nodes > 1:
+        from .devices import sample_on_devices
+
+        return sample_on_devices(args)
+    job = Job.of(args)
+    engine = job.engine()
+    work = begin(args, job, engine)
+    maker = Maker(args, job, engine, alone=len(work.todo) == 1 and not work.broken)
+    with Progress(work.todo, args.out_dir, maker.failed):
+        for task in work.todo:
+            maker.write(maker.make(task))
+    return sum_up(args, work, maker.failed)
+
+
+def sum_up(args, work, failed):
+    """Say where the results are, and what could not be made. The exit code."""
+    failed = [*work.broken, *failed]
+    if len(work.todo) == 1 and not failed:
+        print(f"dB and SSIM are of pictures as files hold them (8 bit); look at {args.out_dir / work.todo[0].name}_sheet.png")
+    elif work.todo:
+        print(f"{len(work.todo) + len(work.broken) - len(failed)} made, {work.there} there already, in {args.out_dir}")
+    if failed:
+        print(f"{len(failed)} could not be made:", *(f"  {name}: {why}" for name, why in failed), sep="\n", file=sys.stderr)
+    return 1 if failed else 0

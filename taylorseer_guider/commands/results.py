@@ -1,0 +1,62 @@
+"""The files of each result: its pictures, and last of all, when they are whole, the record of what it is."""
+
+import json
+from dataclasses import dataclass
+
+from ..engines.errors import UserError
+from .pictures import write_picture, write_text
+
+
+@dataclass(frozen=True)
+class Made:
+    """One result: ``name``, figures, and uint8 (H, W, 3) by what follows the name in that of the file ("", "_full" ..)."""
+
+    name: str
+    figures: dict
+    pictures: dict
+
+
+def write_result(folder, made):
+    """Write all files of ``made``. UserError where that fails; what is half written is gone then."""
+    try:
+        for suffix, picture in made.pictures.items():
+            write_picture(folder / f"{made.name}{suffix}.png", picture)
+        write_text(folder / f"{made.name}.json", json.dumps(made.figures, indent=1))
+    except OSError as error:
+        why = error.strerror or error
+        remedy = "make room, or choose another, and run the same command again: finished pictures are kept"
+        raise UserError(f"--out-dir {folder}: {made.name} cannot be written ({why}); {remedy}") from None
+
+
+def forget(folder, name):
+    """Remove the record of an earlier result ``name``, and its full run, which would not be that of the new one."""
+    for suffix in (".json", "_full.png"):
+        (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def read_record(folder, name):
+    """The record of the result ``name``: its figures, ``source`` and ``made_from``. None where there is none that can be read."""
+    try:
+        record = json.loads((folder / f"{name}.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("made_from"), dict) else None
+
+
+def read_folder(folder):
+    """{file of a picture: its record} of all results in ``folder``, with those of the one ``report.json`` of earlier versions."""
+    records = {f"{path.stem}.png": read_record(folder, path.stem) for path in sorted(folder.glob("*.json"))}
+    return {**_earlier(folder / "report.json"), **{name: record for name, record in records.items() if record}}
+
+
+def _earlier(path):
+    """The figures by picture that commands before 0.4 wrote into one file."""
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text()) if path.is_file() else None
+        if not isinstance(known, dict):
+            raise ValueError("holds no figures by picture")
+        return known
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a report of this command ({error}); move it away or choose another --out-dir") from None
