@@ -1,0 +1,144 @@
+"""``--devices``: a folder's pictures shared out among processes, killed on the way, and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from taylorseer_guider.commands import sample
+from taylorseer_guider.commands.results import read_folder
+from taylorseer_guider.tiny.photographs import photograph
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "sample.py"
+STEPS = ["--num-steps", "6"]
+
+
+def launched(*words, out, devices=2):
+    """The command, started in a process group of its own, on one thread a process."""
+    command = [sys.executable, SCRIPT, *words, *STEPS, "--out-dir", out, "--devices", devices]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(word) for word in command], env=env, start_new_session=True, **pipes)
+
+
+def records(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("*.json")}
+
+
+def wait_for(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def commands_on(out):
+    """Processes whose command names ``out``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        found += [path.parent.name] if str(out).encode() in words else []
+    return found
+
+
+@pytest.fixture
+def forty(tmp_path):
+    """A folder of 40 pictures: three broken, two of one name."""
+    folder, image = tmp_path / "forty", photograph("chelsea")
+    folder.mkdir()
+    for n in range(35):
+        Image.fromarray(image[5 * n : 5 * n + 8 + n % 5, 100:116]).save(folder / f"p{n:02}.png")
+    for suffix in ("png", "jpg"):
+        Image.fromarray(image[200:212, 150:158]).save(folder / f"twice.{suffix}")
+    whole = (folder / "p00.png").read_bytes()
+    for name, content in {"empty": b"", "garbage": b"no picture", "short": whole[: len(whole) // 2]}.items():
+        (folder / f"{name}.png").write_bytes(content)
+    assert len(list(folder.iterdir())) == 40
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_two_processes_that_are_killed_twice_make_every_good_picture_once_and_as_one_alone_does(forty, tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    out, alone = tmp_path / "shared", tmp_path / "alone"
+    first = launched("--input-path", forty, out=out)
+    wait_for(lambda: len(records(out)) >= 4)
+    first.kill()  # the first process alone: the other one sees that, and ends
+    first.communicate()
+    wait_for(lambda: not commands_on(out))
+    once = records(out)
+    second = launched("--input-path", forty, out=out)
+    wait_for(lambda: len(records(out)) >= len(once) + 4)
+    os.killpg(second.pid, signal.SIGKILL)
+    second.communicate()
+    twice = records(out)
+    assert 4 <= len(once) < len(twice) < 37 and once.items() <= twice.items()
+    third = launched("--input-path", forty, out=out)
+    said, errors = third.communicate(timeout=300)
+    assert third.returncode == 1 and f"there already, skipped: {len(twice)} " in said
+    assert errors.strip().splitlines()[-4] == "3 could not be made:"
+    assert all(f"{name}.png: " in errors.rpartition("could not be made:")[2] for name in ("empty", "garbage"))
+    assert "short_x4" in errors.rpartition("could not be made:")[2]
+    assert len(read_folder(out)) == len(records(out)) == 37 and twice.items() <= records(out).items()
+    assert sample.main(["--input-path", str(forty), *STEPS, "--out-dir", str(alone)]) == 1
+    names = {path.name for path in alone.iterdir()}
+    assert {path.name for path in out.iterdir()} == names and len(names) == 3 * 37 + 1  # and nothing half written
+    for path in alone.glob("*_seed0.png"):
+        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(out / path.name)))
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_share_a_folder_too(forty, tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    for path in [*sorted(forty.glob("p*.png"))[3:], forty / "empty.png", forty / "short.png"]:
+        path.unlink()
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*start, SCRIPT, "--input-path", forty, *STEPS, "--out-dir", tmp_path / "out", "--devices", "2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True)
+    assert len(read_folder(tmp_path / "out")) == 5 and done.stdout.count("_seed0.png\n") == 5
+    assert done.stderr.count("1 could not be made:") == 1 and "garbage.png" in done.stderr
+
+
+@pytest.mark.slow
+def test_one_device_does_not_import_lightning_and_two_say_where_it_lacks(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
+    without = "import sys; sys.modules['pytorch_lightning'] = None"
+    code = f"{without}; from taylorseer_guider.commands.sample import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--input-path", tmp_path / "small.png", *STEPS, "--out-dir", tmp_path / "out"]
+    assert subprocess.run([str(word) for word in command]).returncode == 0
+    lacking = subprocess.run([str(word) for word in [*command, "--devices", 2]], capture_output=True, text=True)
+    assert lacking.returncode == 2 and lacking.stderr.count("\n") == 1
+    assert "pip install 'pytorch-lightning>=2.6'" in lacking.stderr
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8])
+def test_every_task_is_dealt_once_and_the_large_ones_first(count):
+    pytest.importorskip("pytorch_lightning")
+    from taylorseer_guider.commands.devices import Sampling
+
+    work = SimpleNamespace(todo=[SimpleNamespace(pixels=n % 3, name=str(n)) for n in range(count)])
+    dealt = []
+    for rank in range(3):
+        module = Sampling(None, None, object(), work)
+        strategy = SimpleNamespace(broadcast=lambda work: work)
+        module._trainer = SimpleNamespace(strategy=strategy, world_size=3, global_rank=rank, is_global_zero=rank == 0)
+        module._fabric = None
+        module.setup("predict")
+        numbers = list(module.predict_dataloader())
+        assert numbers
+        dealt += [module.tasks[number] for number in numbers if number < count]
+        sizes = [module.tasks[number].pixels for number in numbers if number < count]
+        assert sizes == sorted(sizes, reverse=True)
+    assert sorted(task.name for task in dealt) == sorted(task.name for task in work.todo)
