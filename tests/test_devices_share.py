@@ -111,6 +111,34 @@ def test_processes_that_torchrun_starts_share_a_folder_too(forty, tmp_path):
     assert done.stderr.count("1 could not be made:") == 1 and "garbage.png" in done.stderr
 
 
+FULL = """
+import errno, os, sys
+from PIL import Image
+from taylorseer_guider.commands.sample import main
+save = Image.Image.save
+
+def filling(image, file, **options):
+    if os.environ.get("LOCAL_RANK") == "1":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    save(image, file, **options)
+
+Image.Image.save = filling
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_one_process_is_one_line_of_the_first_and_the_other_finishes(forty, tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    for path in sorted(forty.glob("p*.png"))[3:]:
+        path.unlink()
+    (tmp_path / "full.py").write_text(FULL)
+    command = [sys.executable, tmp_path / "full.py", "--input-path", forty, *STEPS, "--out-dir", tmp_path / "out", "--devices", 2]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 2 and len(read_folder(tmp_path / "out")) == 3
+    assert done.stderr.count("No space left on device") == 1 and "taylorseer-sample: --out-dir" in done.stderr
+
+
 @pytest.mark.slow
 def test_one_device_does_not_import_lightning_and_two_say_where_it_lacks(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "small.png")

@@ -6,6 +6,7 @@ what it made by itself. Nothing passes between them until all are done.
 
 import logging
 import os
+import warnings
 from datetime import timedelta
 
 import torch
@@ -34,7 +35,7 @@ class Sampling(pl.LightningModule):
     def __init__(self, args, job, engine, work):
         super().__init__()
         self.args, self.job, self.engine, self.work = args, job, engine, work
-        self.parent = os.getppid()
+        self.parent, self.stopped = os.getppid(), None
 
     def setup(self, stage):
         strategy = self.trainer.strategy
@@ -49,9 +50,9 @@ class Sampling(pl.LightningModule):
 
     def predict_step(self, number):
         self.leave_if_orphaned()
-        made = self.maker.make(self.tasks[number]) if number < len(self.tasks) else None
+        made = None if number >= len(self.tasks) or self.stopped else self.maker.make(self.tasks[number])
         self.leave_if_orphaned()
-        return made or ()
+        return made or ()  # None would be taken for a mistake
 
     def leave_if_orphaned(self):
         """End this process where the one that started it was killed: the same command may be running again."""
@@ -71,19 +72,24 @@ class Writer(BasePredictionWriter):
         self.progress.__enter__()
 
     def write_on_batch_end(self, trainer, module, prediction, *_):
-        if prediction:
+        try:
             module.maker.write(prediction)
+        except UserError as error:
+            module.stopped = str(error)  # by a full disk: nothing more is made here, and the others are not torn down
 
     def on_predict_end(self, trainer, module):
-        self.failed = [None] * trainer.world_size
-        torch.distributed.all_gather_object(self.failed, module.maker.failed)
+        found = [None] * trainer.world_size
+        torch.distributed.all_gather_object(found, (module.maker.failed, module.stopped))
+        self.failed = [failure for failed, _ in found for failure in failed]
+        self.stopped = next((stopped for _, stopped in found if stopped), None)
         self.progress.__exit__()
 
 
 def trainer_for(args, job, writer):
     """Lightning's trainer on the devices that ``args`` ask for; quiet, and patient. UserError where they are not there."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=name)
     accelerator = "gpu" if job.device == "cuda" else "cpu"
     try:
         return pl.Trainer(
@@ -97,7 +103,8 @@ def trainer_for(args, job, writer):
 
 def sample_on_devices(args):
     """Do what was asked for, in every process that is started. The exit code, which the first process decides."""
-    job, first, writer = Job.of(args), rank_zero_only.rank == 0, Writer()
+    job, writer = Job.of(args), Writer()
+    first = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
     engine = job.engine() if first else None
     work = begin(args, job, engine) if first else None
     trainer = trainer_for(args, job, writer)
@@ -105,11 +112,15 @@ def sample_on_devices(args):
         return sum_up(args, work, [])
     try:
         trainer.predict(Sampling(args, job, engine, work), return_predictions=False)
-    except SystemExit:
-        if first and trainer.interrupted:
+    except SystemExit as left:  # with 1 where Lightning caught a KeyboardInterrupt
+        if first and trainer.interrupted and left.code == 1:
             raise KeyboardInterrupt from None
         raise
-    return sum_up(args, work, sum(writer.failed, [])) if first else 0
+    if not first:
+        return 0
+    if writer.stopped:
+        raise UserError(writer.stopped)
+    return sum_up(args, work, writer.failed)
 
 
 def outside(trainer):

@@ -37,10 +37,17 @@ def rate(job, engine, compare):
     for each in [job.full_sampler()] * bool(compare or learns) + [sampler] * (not learns):
         with torch.inference_mode():
             each(counted, **engine.arguments(grey, 0))
-    engine.warm_up(grey)
+    first, second = (seconds_of(lambda: engine.warm_up(grey), job.device) for _ in range(2))
+    return Rate(calls, branches, min(first, second) / (PROBE * engine.factor) ** 2)
+
+
+def seconds_of(work, device):
+    """How long ``work()`` takes, with what it leaves to the device."""
     start = perf_counter()
-    engine.warm_up(grey)
-    return Rate(calls, branches, (perf_counter() - start) / (PROBE * engine.factor) ** 2)
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - start
 
 
 def memory(task, engine, branches, dtype, more):

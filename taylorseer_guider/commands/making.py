@@ -40,7 +40,7 @@ class Maker:
 
     def write(self, made):
         """Write ``made``, if anything was, and say so. UserError where the disk does not take it."""
-        if made is not None:
+        if made:
             write_result(self.args.out_dir, made)
             tqdm.write(f"{made.name}.png\n{summary(made.figures)}")
             sys.stdout.flush()
