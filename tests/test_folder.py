@@ -144,7 +144,7 @@ def test_a_picture_that_is_broken_halfway_is_named_and_all_others_are_made(tmp_p
     shown = capsys.readouterr()
     assert {path.name[0] for path in out.glob("*_seed0.png")} == set("acd")
     assert "1 could not be made:" in shown.err and "b.png: not a picture that can be read" in shown.err.splitlines()[-1]
-    assert "3 made, 0 there already" in shown.out
+    assert "3 made, 0 there already, 1 could not be made" in shown.out
 
 
 def test_a_full_disk_ends_the_command_with_one_line_and_keeps_what_is_whole(tmp_path, capsys, monkeypatch):
@@ -214,7 +214,7 @@ def test_what_reading_drops_is_said_once_for_all_pictures(tmp_path, capsys):
 def test_half_precision_on_a_cpu_gets_a_warning(tmp_path, capsys):
     path = picture(tmp_path / "b.png")
     assert run("--input-path", path, "--device", "cpu", "--dtype", "bfloat16", out=tmp_path / "out") == 0
-    assert "--dtype bfloat16 on a CPU: about 8 times slower than float32" in capsys.readouterr().out
+    assert "--dtype bfloat16 on a CPU: up to ten times slower than float32" in capsys.readouterr().out
 
 
 # What it will take.

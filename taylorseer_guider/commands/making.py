@@ -16,7 +16,9 @@ from .progress import Progress
 from .results import forget, write_result
 from .sampling import make
 
-HALF_ON_CPU = "--dtype {} on a CPU: about 8 times slower than float32; leave --dtype out, unless memory is what lacks"
+HALF_ON_CPU = (
+    "--dtype {} on a CPU: up to ten times slower than float32 where the processor has no instructions for it; leave it out"
+)
 
 
 class Maker:
@@ -87,11 +89,13 @@ def sample_all(args):
 
 def sum_up(args, work, failed):
     """Say where the results are, and what could not be made. The exit code."""
+    made = len(work.todo) - len(failed)
     failed = [*work.broken, *failed]
-    if len(work.todo) == 1 and not failed:
-        print(f"dB and SSIM are of pictures as files hold them (8 bit); look at {args.out_dir / work.todo[0].name}_sheet.png")
-    elif work.todo:
-        print(f"{len(work.todo) + len(work.broken) - len(failed)} made, {work.there} there already, in {args.out_dir}")
+    if made:
+        sheet = args.out_dir / f"{work.todo[0].name if made == 1 and not failed else '*'}_sheet.png"
+        print(f"dB and SSIM are of pictures as files hold them (8 bit); look at {sheet}")
+    if made + work.there + len(failed) > 1:
+        print(f"{made} made, {work.there} there already, {len(failed)} could not be made")
     if failed:
         print(f"{len(failed)} could not be made:", *(f"  {name}: {why}" for name, why in failed), sep="\n", file=sys.stderr)
     return 1 if failed else 0

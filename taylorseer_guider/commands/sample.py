@@ -38,12 +38,7 @@ def parse(argv, prog=PROG):
     add_model_options(add)
     add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
     add("--overwrite", action="store_true", help="make pictures again that are already there")
-    add(
-        "--tile",
-        type=tile,
-        metavar="PIXELS",
-        help="make pictures in tiles of that size; 0: never; default: of 512 above 1 Mpixel",
-    )
+    add("--tile", type=tile, metavar="PIXELS", help="make pictures in tiles of this size; 0: never; default: 512, above 1 Mpixel")
     add("--devices", type=whole(1, 1024), default=1, help="GPUs, or processes on a CPU, that share a folder's pictures")
     add("--num-nodes", type=whole(1, 1024), default=1, help="machines that do so, with --devices on each (torchrun, SLURM)")
     add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")

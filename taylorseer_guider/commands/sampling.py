@@ -96,7 +96,7 @@ def make(job, args, engine, task, shown=True):
     sampler, full = job.sampler(), None
     label = name if shown else None
     if args.compare and isinstance(sampler.guider, TaylorSeerGuider):
-        engine.warm_up(small[..., :64, :64])
+        engine.warm_up(small[..., :64, :64] if task.tile else small)
         full = sample(engine, job.full_sampler(), small, task.seed, label and f"{label}, full run", task.tile)
     made = sample(engine, sampler, small, task.seed, label, task.tile)
     figures = measure(made, full, engine, small, original)
