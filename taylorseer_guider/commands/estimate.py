@@ -9,7 +9,8 @@ import torch
 from ..engines.errors import UserError
 from ..engines.tiles import LARGE, windows
 
-KEPT, COMPARED = 16, 250  # bytes of a pixel: noise and result of a tiled run; what figures of two pictures take
+KEPT, COMPARED = 8, 250  # bytes of a pixel: the result of a tiled run, twice; what figures of two pictures take
+OVERHEAD = 1 << 27  # bytes that an allocator holds back
 PROBE = 32  # pixels of what is enlarged: height and width of the small run
 GIB = 1 << 30
 
@@ -55,7 +56,7 @@ def memory(task, engine, branches, dtype, more):
     width = {"float32": 4}.get(dtype, 2) / 4
     seen, _ = seen_pixels(task, engine.factor)
     whole = task.pixels * (KEPT * bool(task.tile) + COMPARED * more)
-    return int(seen * engine.bytes_per_pixel * width * branches + whole)
+    return int(seen * engine.bytes_per_pixel * width * branches + whole) + OVERHEAD
 
 
 def seen_pixels(task, factor):

@@ -9,10 +9,13 @@ A forecast weighs outputs pixel by pixel with weights that the schedule alone de
 history of the whole picture would there. It is otherwise where weights or plans follow from the outputs (``learn``,
 ``plan.tolerance``), and where a sampler draws noise on the way, which two tiles would not share: ``can_be_tiled`` says so.
 
-Memory is then that of one tile, with the noise and the 8-bit result of the whole; calls cost as many pixels as the tiles see.
+Memory is then that of one tile, and the 8-bit result of the whole; calls cost as many pixels as the tiles see.
 """
 
 from dataclasses import dataclass
+from itertools import product
+
+import torch
 
 from ..hosts import stepping
 
@@ -48,12 +51,42 @@ def windows(height, width, tile, factor):
 
 
 def spans(length, core, margin, grid):
-    """(seen, kept) slices along one side: as few as ``core`` allows, equally long, and beginning on the grid."""
+    """(seen, kept) slices along one side: as few as ``core`` allows, and beginning on the grid.
+
+    What is seen is equally long for all but the last: memory of one tile then serves the next.
+    """
     count = -(-length // core)
     core = -(-length // (count * grid)) * grid
+    size = min(core + 2 * margin, length)
     for start in range(0, length, core):
         stop = min(start + core, length)
-        yield slice(max(start - margin, 0), min(stop + margin, length)), slice(start, stop)
+        first = min(max(start - margin, 0), (length - size) // grid * grid)
+        yield slice(first, length if stop + margin >= length else first + size), slice(start, stop)
+
+
+class Noise:
+    """``torch.randn(shape)`` with a ``seed``, whose rows are drawn when they are needed, so that it is never held as a whole.
+
+    ``shape`` is (1, C, H, W), H and W multiples of 4: torch draws in groups of 16, and a band of rows ends with one.
+    """
+
+    def __init__(self, shape, seed):
+        self.shape, self.states = shape, {}
+        generator = torch.Generator().manual_seed(seed)
+        for channel, top in product(range(shape[1]), range(0, shape[2], GRID)):
+            self.states[channel, top] = generator.get_state()
+            self.band(top, generator)
+
+    def band(self, top, generator):
+        return torch.randn(min(GRID, self.shape[2] - top), self.shape[3], generator=generator)
+
+    def rows(self, start, stop):
+        """(1, C, stop - start, W) of it; ``start`` is on the grid."""
+        generator, channels = torch.Generator(), []
+        for channel in range(self.shape[1]):
+            generator.set_state(self.states[channel, start])
+            channels.append(torch.cat([self.band(top, generator) for top in range(start, stop, GRID)])[: stop - start])
+        return torch.stack(channels)[None]
 
 
 def can_be_tiled(engine, sampler):

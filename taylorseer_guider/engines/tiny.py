@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from .. import tiny
 from .base import Enlarger
 from .errors import UserError, first_line
-from .tiles import scaled, windows
+from .tiles import Noise, scaled, windows
 
 
 class TinyEngine(Enlarger):
@@ -32,21 +32,23 @@ class TinyEngine(Enlarger):
         """The bicubic enlargement of (1, 3, h, w) in [-1, 1], float32 on the CPU."""
         return tiny.enlarge(small)
 
-    def noise(self, small, seed):
-        """What a run starts from, drawn on the CPU: the same on every device, and for every tile."""
-        shape = (*small.shape[:2], *(n * self.factor for n in small.shape[2:]))
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
     def arguments(self, small, seed):
-        """Keyword arguments for ``sampler(denoiser, ...)``."""
-        return self.started(small, self.noise(small, seed))
+        """Keyword arguments for ``sampler(denoiser, ...)``. The noise is drawn on the CPU: the same on every device."""
+        return self.started(small, torch.randn(self.made(small), generator=torch.Generator().manual_seed(seed)))
+
+    def made(self, small):
+        """The shape of what is made of ``small``."""
+        return (*small.shape[:2], *(n * self.factor for n in small.shape[2:]))
 
     def pieces(self, small, seed, tile):
         """Yield (window, its part of ``small``, keyword arguments for ``sampler(denoiser, ...)``) of each tile."""
-        noise = self.noise(small, seed)
+        noise, drawn = Noise(self.made(small), seed), None
         for window in windows(*small.shape[2:], tile, self.factor):
+            rows, columns = scaled(window.seen, self.factor)
+            if rows != drawn:
+                band, drawn = noise.rows(rows.start, rows.stop), rows
             piece = small[(..., *window.seen)]
-            yield window, piece, self.started(piece, noise[(..., *scaled(window.seen, self.factor))].contiguous())
+            yield window, piece, self.started(piece, band[..., columns].contiguous())
 
     def started(self, small, noise):
         concat = self.enlarged(small).to(self.device, self.dtype)
