@@ -229,7 +229,7 @@ def large(tmp_path, monkeypatch, free, *words):
 
 def test_memory_and_seconds_of_a_large_picture_are_said_before_it_is_begun(tmp_path, monkeypatch, capsys):
     assert large(tmp_path, monkeypatch, 1 << 40) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("b: 48x32 pixels to make, about 0.0 GiB and ")
+    assert capsys.readouterr().out.splitlines()[1].startswith("b: 48x32 pixels to make, about 0.1 GiB and ")
 
 
 @pytest.mark.parametrize(("words", "remedy"), [([], "shrink or cut it first"), (["--compare"], "leave out --compare"),

@@ -14,6 +14,12 @@ An engine is built from ``engine.params`` of a config, a device and a dtype, and
     peak                range of what is sampled, where pictures span 2
     on_cuda             name of the dtype on a GPU where none is asked for
 
+and, where it can,
+
+    weights             the file that it takes by itself, where a config names none
+    bytes_per_pixel     of memory that a run takes, for each pixel that is made and each branch, in float32
+    pieces(small, seed, tile)    yields (window, part of ``small``, arguments) for each tile of a large picture: tiles.py
+
     config = load_config("configs/tiny_calibrated.yaml")
     engine, sampler = build_engine(config), build_sampler(config)
     for name, small, _ in engine.inputs([("cat", pixels)]):
