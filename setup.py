@@ -33,16 +33,19 @@ setup(
         "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds more
         "demo": demo,
         "train": train,
-        "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly"],
+        "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly", "selenium"],
     },
     entry_points={
-        "console_scripts": [f"taylorseer-{name} = taylorseer_guider.commands.{name}:main" for name in ("sample", "calibrate")]
+        "console_scripts": [
+            f"taylorseer-{name} = taylorseer_guider.commands.{name}:main" for name in ("sample", "calibrate", "compare")
+        ]
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],
     package_dir={"taylorseer_guider.configs": "configs"},
     package_data={
         "taylorseer_guider": ["py.typed"],
         "taylorseer_guider.tiny": ["*.safetensors"],
+        "taylorseer_guider.commands.page": ["page.*"],
         "taylorseer_guider.configs": ["*.yaml"],
     },
 )

@@ -49,7 +49,7 @@ def without_torch(name, *arguments):
 
 
 def test_every_command_is_known():
-    assert COMMANDS == ["benchmark", "calibrate", "method", "photographs", "sample", "train_sgm_toy", "train_tiny"]
+    assert COMMANDS == ["benchmark", "calibrate", "compare", "method", "photographs", "sample", "train_sgm_toy", "train_tiny"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -97,6 +97,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_weights_and_configs_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "taylorseer_guider/tiny/weights.safetensors" in names
+    assert {f"taylorseer_guider/commands/page/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     configs = {Path(name).name for name in names if name.startswith("taylorseer_guider/configs/")}
     assert configs == {path.name for path in (ROOT / "configs").glob("*.yaml")}
     assert len(configs) >= 3

@@ -6,9 +6,9 @@ from math import isfinite
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from taylorseer_guider.commands import perceptual
 from taylorseer_guider.commands.figures import psnr
 
-from . import perceptual
 from .devices import clock_of
 from .methods import CALIBRATED, DEFAULT, OURS, Method, host
 

@@ -6,7 +6,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from bench import perceptual
+from taylorseer_guider.commands import perceptual
 
 
 @pytest.fixture(params=["flip-evaluator", "ssimulacra2"])
