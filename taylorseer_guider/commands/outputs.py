@@ -31,9 +31,8 @@ def some(output):
     return flat[:: -(-len(flat) // ELEMENTS)].float()
 
 
-def visit_errors(outputs, references):
-    """|output - reference| / |reference| of each visit; None where the two runs did not have the same visits."""
-    if len(outputs) != len(references) or not outputs:
+def visit_errors(outputs, references, peak):
+    """How far each output is off, root mean square, as a fraction of their range ``peak``; None where visits do not correspond."""
+    if len(outputs) != len(references):
         return None
-    pairs = zip(outputs, references, strict=True)
-    return [((output - reference).norm() / reference.norm()).item() for output, reference in pairs]
+    return [(x - y).square().mean().sqrt().item() / peak for x, y in zip(outputs, references, strict=True)]

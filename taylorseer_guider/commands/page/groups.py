@@ -14,11 +14,12 @@ def view(placed, shelf):
     rows = [{"picture": i, "values": found} for i, found in enumerate(values) if found is not None]
     columns, rows = columns_and_rows(rows)
     keys = [picture["key"] for picture in pictures]
+    best = next((n for n, (_, names) in enumerate(placed[: len(RUN_KEYS)]) if "full_run" in names), 0)
     strips = [found for entry, _ in placed if (found := strip(entry.figures))]
     first, (width, height) = placed[0][0].figures, placed[0][0].size
     return {
         "name": f"{first['name']}, seed {first['seed']}", "size": f"{width} × {height} pixels", "ratio": width / height,
-        "pictures": pictures, "left": next(keys.index(key) for key in "bfl1" if key in keys), "right": keys.index("1"),
+        "pictures": pictures, "left": next(keys.index(key) for key in "bfl1" if key in keys), "right": keys.index(RUN_KEYS[best]),
         "columns": columns, "rows": rows, "strips": strips, "bars": legend(strips),
     }  # fmt: skip
 

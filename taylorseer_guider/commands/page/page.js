@@ -108,21 +108,22 @@ function drawFigures() {
 
 // One strip for each run: a bar for each visit.
 
-function decades(strips) {
-  const known = strips.flatMap(({ visits }) => visits.map(({ error }) => error)).filter((error) => error > 0);
-  if (!known.length) return null;
-  const low = Math.floor(Math.log10(Math.min(...known)) - 1e-9);
-  return { low, high: Math.max(Math.ceil(Math.log10(Math.max(...known))), low + 1) };
+// In powers of ten: four at most, since nobody sees less than a ten thousandth of the worst.
+function scaleOf(strips) {
+  const powers = strips.flatMap(({ visits }) => visits.map(({ error }) => Math.log10(error))).filter(Number.isFinite);
+  if (!powers.length) return null;
+  const high = Math.max(...powers) + 0.1;
+  return { low: Math.max(Math.min(...powers) - 0.2, high - 4), high };
 }
 
 function bar({ action, error }, scale) {
   const { low, high } = scale ?? {};
-  const height = scale ? (error > 0 ? (100 * (Math.log10(error) - low)) / (high - low) : 0) : 100;
+  const height = scale ? (error > 0 ? Math.max((100 * (Math.log10(error) - low)) / (high - low), 0) : 0) : 100;
   return make("i", { className: action, style: { height: `${height}%` } });
 }
 
 function gridLines({ low, high }) {
-  const powers = Array.from({ length: high - low }, (_, i) => low + i + 1);
+  const powers = Array.from({ length: Math.floor(high) - Math.ceil(low) + 1 }, (_, i) => Math.ceil(low) + i);
   const named = (power) => (power >= -2 ? `${100 * 10 ** power} %` : `${(100 * 10 ** power).toFixed(-power - 2)} %`);
   return powers.map((power) =>
     make("span", { className: "decade", style: { bottom: `${(100 * (power - low)) / (high - low)}%` } }, named(power)));
@@ -164,7 +165,7 @@ function drawStrips() {
   const { strips, bars } = group();
   $("runs").hidden = !strips.length;
   $("bars-are").textContent = bars;
-  const scale = decades(strips.filter(({ flat }) => !flat));
+  const scale = scaleOf(strips.filter(({ flat }) => !flat));
   $("strips").classList.toggle("flat", !scale);
   $("strips").replaceChildren(...strips.map((strip) => drawStrip(strip, scale)));
 }
