@@ -28,7 +28,8 @@ def write_result(folder, name="cat_x4", job="euler6-taylorseer-i2-s1", seed=0, r
     write_flat(folder / pictures["low_resolution"], GREY, (SIZE[0] // 4, SIZE[1] // 4))
     compared = {"full_calls": 6, "full_seconds": 3.0, "speed_up": 2.0, "visit_errors": [0.0, 0.02, 0.004, 0.03, 0.01, 0.05]}
     figures = {
-        "name": name, "job": job, "seed": seed, "pictures": pictures, "calls": 3, "forecasts": 3, "seconds": 1.5,
+        "name": name, "job": job, "seed": seed, "made_from": {"picture": "a digest"}, "pictures": pictures,
+        "calls": 3, "forecasts": 3, "seconds": 1.5,
         **(compared if full else {}), "report": {"calls": 3, "visits": VISITS}, **figures,
     }  # fmt: skip
     path = folder / f"{stem}.json"

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from flat_results import BRIGHTER, GREY, SIZE, write_flat, write_result
-from taylorseer_guider.commands import compare
+from taylorseer_guider.commands import compare, sample
 from taylorseer_guider.commands.page.encode import WIDEST_WEBP, data_uri
 from taylorseer_guider.commands.page.strips import strip
 from taylorseer_guider.commands.page.tables import columns_and_rows, shown
+from taylorseer_guider.tiny.photographs import photograph
 
 
 @pytest.fixture
@@ -72,8 +73,7 @@ def test_methods_and_budgets_of_one_picture_stand_side_by_side_and_other_seeds_a
 
 def test_pictures_of_one_name_that_are_not_the_same_picture_stand_apart(tmp_path, page):
     write_result(tmp_path / "a")
-    low = next(write_result(tmp_path / "b").parent.glob("*_low.png"))
-    write_flat(low, GREY + 1, Image.open(low).size)
+    write_result(tmp_path / "b", made_from={"picture": "another"})
     assert [group["name"] for group in page(tmp_path / "a", tmp_path / "b")[2]["groups"]] == ["cat_x4, seed 0"] * 2
 
 
@@ -116,6 +116,27 @@ def test_where_nothing_can_be_shown_no_page_is_written(tmp_path, page, result, m
     write_flat(tmp_path / "alone.png", 0)
     code, text, _, said = page(tmp_path / result)
     assert (code, text) == (2, "") and message in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_sample_lays_all_results_of_its_folder_side_by_side(tmp_path, capsys):
+    Image.fromarray(photograph("chelsea")[100:132, 150:190]).save(tmp_path / "cat.png")
+    command = f"--input-path {tmp_path / 'cat.png'} --shrink-first --num-steps 4 --out-dir {tmp_path / 'out'}".split()
+    assert sample.main([*command, "--compare"]) == 0
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert sample.main([*command, "--interval", "3", "--report"]) == 0
+    assert f"{tmp_path / 'out' / 'report.html'}: 1 picture, 2 runs, " in capsys.readouterr().out
+    assert sample.main([*command, "--report", "--no-compare", "--guider", "identity"]) == 0
+    text = (tmp_path / "out" / "report.html").read_text()
+    (group,) = json.loads(re.search(r'id="content">(.*?)</script>', text, re.DOTALL)[1])["groups"]
+    assert [picture["label"] for picture in group["pictures"]] == [
+        "low resolution, 10 × 8", "bicubic", "full run, 7 calls", "2 calls, heun4-taylorseer-i2o2-s1",
+        "2 calls, heun4-taylorseer-i3o2-s1", "7 calls", "original",
+    ]  # fmt: skip
+    assert [(strip["label"], strip["flat"]) for strip in group["strips"]] == [
+        ("2 calls, 5 forecasts", False),
+        ("2 calls, 5 forecasts", True),
+    ]
 
 
 # What the page holds.

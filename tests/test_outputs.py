@@ -10,7 +10,7 @@ from taylorseer_guider.commands.outputs import ELEMENTS, recorded, some, visit_e
 
 
 def run(built, problem):
-    with recorded(built) as outputs:
+    with recorded(built) as (outputs,):
         x = built(problem, *problem.inputs())
     return x, outputs
 
@@ -47,7 +47,8 @@ def test_a_large_output_is_recorded_in_part_spread_over_all_of_it(shape):
     assert chosen[0] == 0 and chosen[-1] > 0.99 * (output.numel() - 1) and (chosen.diff() == chosen[1]).all()
 
 
-def test_a_sampler_that_asks_in_its_own_way_has_no_record():
-    with recorded(SimpleNamespace()) as outputs:
-        pass
-    assert outputs == []
+def test_nothing_is_recorded_of_a_sampler_that_asks_in_its_own_way_or_where_nobody_wants_it():
+    problem, built = GaussianMixture(), sampler("EulerEDMSampler")
+    with recorded(SimpleNamespace()) as (outputs,), recorded(built, when=False) as (others,):
+        built(problem, *problem.inputs())
+    assert outputs == others == [] and visit_errors(outputs, others, 2.0) is None

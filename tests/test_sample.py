@@ -39,7 +39,8 @@ def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tm
     shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     stem = "cat_x4_heun6-taylorseer-i2o2-s1_seed0"
     assert {path.name for path in out.iterdir()} == {
-        f"{stem}.png", f"{stem}_full.png", f"{stem}_sheet.png", f"{stem}.json", "heun6-taylorseer-i2o2-s1.yaml",
+        f"{stem}.png", f"{stem}_full.png", f"{stem}_low.png", f"{stem}_bicubic.png", f"{stem}_original.png",
+        f"{stem}_sheet.png", f"{stem}.json", "heun6-taylorseer-i2o2-s1.yaml",
     }  # fmt: skip
     assert Image.open(out / f"{stem}.png").size == Image.open(out / f"{stem}_full.png").size == (40, 32)
     assert Image.open(out / f"{stem}_sheet.png").size[0] > 3 * 40
@@ -48,6 +49,7 @@ def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tm
     assert figures["calls"] == figures["report"]["calls"] and figures["forecasts"] == 8
     assert 15 < figures["to_full_run"]["psnr"] < 90
     assert set(figures["to_original"]) == {"run", "full_run", "bicubic"}
+    assert len(figures["visit_errors"]) == 11 and figures["visit_errors"][0] == 0 < max(figures["visit_errors"]) < 0.1
     assert "3 (full run 11)" in shown.stdout and shown.stdout.strip().endswith(f"{stem}_sheet.png")
     assert "calls=" in shown.stderr and "forecasts=" in shown.stderr
     before = (out / f"{stem}.png").stat().st_mtime_ns

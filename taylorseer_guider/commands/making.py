@@ -8,6 +8,7 @@ from tqdm import tqdm
 from ..engines.errors import UserError
 from . import estimate
 from .calibrations import default_config
+from .compare import write_report
 from .figures import summary
 from .folder import planned
 from .job import Job, rehearse
@@ -98,4 +99,7 @@ def sum_up(args, work, failed):
         print(f"{made} made, {work.there} there already, {len(failed)} could not be made")
     if failed:
         print(f"{len(failed)} could not be made:", *(f"  {name}: {why}" for name, why in failed), sep="\n", file=sys.stderr)
-    return 1 if failed else 0
+    faults = write_report([args.out_dir], args.out_dir / "report.html") if args.report and made + work.there else []
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if failed or faults else 0

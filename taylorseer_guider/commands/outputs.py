@@ -1,23 +1,29 @@
-"""The outputs of a run, visit by visit, so that those of another can be measured against them."""
+"""The outputs of two runs, visit by visit, so that those of one can be measured against those of the other."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-ELEMENTS = 1 << 16  # of each output, evenly spread: 39 visits of a full run take 10 MB
+ELEMENTS = 1 << 16  # of each output, evenly spread: two runs of 39 visits take 20 MB
 
 
 @contextmanager
-def recorded(sampler):
-    """A list that fills with (n,) of each guided output while ``sampler`` runs; it stays empty where it has no ``denoise``."""
-    outputs, denoise = [], getattr(sampler, "denoise", None)
+def recorded(*samplers, when=True):
+    """A list for each of ``samplers`` that fills with (n,) of each guided output while it runs.
+
+    It stays empty without ``when``, and where a sampler has no ``denoise`` to ask through.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(_watched(sampler)) if when and hasattr(sampler, "denoise") else [] for sampler in samplers]
+
+
+@contextmanager
+def _watched(sampler):
+    outputs, denoise = [], sampler.denoise
 
     def watched(*args, **kwargs):
         output = denoise(*args, **kwargs)
         outputs.append(some(output))
         return output
 
-    if denoise is None:
-        yield outputs
-        return
     sampler.denoise = watched
     try:
         yield outputs
@@ -26,13 +32,13 @@ def recorded(sampler):
 
 
 def some(output):
-    """(n,) elements of ``output``, where it is: the host waits for nothing."""
+    """(n,) elements of ``output``, where it is: nobody waits for them."""
     flat = output.detach().flatten()
     return flat[:: -(-len(flat) // ELEMENTS)].float()
 
 
 def visit_errors(outputs, references, peak):
-    """How far each output is off, root mean square, as a fraction of their range ``peak``; None where visits do not correspond."""
-    if len(outputs) != len(references):
+    """Root mean square of (output - reference) / ``peak``, their range, by visit; None where visits do not correspond."""
+    if len(outputs) != len(references) or not outputs:
         return None
     return [(x - y).square().mean().sqrt().item() / peak for x, y in zip(outputs, references, strict=True)]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from ..engines.errors import UserError
 from .pictures import write_picture, write_text
 
+SUFFIXES = {"run": "", "full_run": "_full", "low_resolution": "_low", "bicubic": "_bicubic", "original": "_original"}
+
 
 @dataclass(frozen=True)
 class Made:
-    """One result: ``name``, figures, and uint8 (H, W, 3) by what follows the name in that of the file ("", "_full" ..)."""
+    """One result: ``name``, figures, and uint8 (H, W, 3) by what follows the name in that of the file (``SUFFIXES``)."""
 
     name: str
     figures: dict
@@ -21,7 +23,8 @@ def write_result(folder, made):
     try:
         for suffix, picture in made.pictures.items():
             write_picture(folder / f"{made.name}{suffix}.png", picture)
-        write_text(folder / f"{made.name}.json", json.dumps(made.figures, indent=1))
+        written = {role: f"{made.name}{suffix}.png" for role, suffix in SUFFIXES.items() if suffix in made.pictures}
+        write_text(folder / f"{made.name}.json", json.dumps({**made.figures, "pictures": written}, indent=1))
     except OSError as error:
         why = error.strerror or error
         remedy = "make room, or choose another, and run the same command again: finished pictures are kept"
@@ -29,9 +32,10 @@ def write_result(folder, made):
 
 
 def forget(folder, name):
-    """Remove the record of an earlier result ``name``, and its full run, which would not be that of the new one."""
-    for suffix in (".json", "_full.png"):
-        (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    """Remove the record of an earlier result ``name``, and what stood beside its picture, which would not be of the new one."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    for suffix in filter(None, SUFFIXES.values()):
+        (folder / f"{name}{suffix}.png").unlink(missing_ok=True)
 
 
 def read_record(folder, name):

@@ -37,6 +37,7 @@ def parse(argv, prog=PROG):
     add("--seeds", "--seed", nargs="+", default=[0], metavar="SEED", help="one picture for each")
     add_model_options(add)
     add("--compare", action=argparse.BooleanOptionalAction, help="also make the full run; default: only without --input-path")
+    add("--report", action="store_true", help="also lay all results in --out-dir side by side on a page, report.html there")
     add("--overwrite", action="store_true", help="make pictures again that are already there")
     add("--tile", type=tile, metavar="PIXELS", help="make pictures in tiles of this size; 0: never; default: 512, above 1 Mpixel")
     add("--devices", type=whole(1, 1024), default=1, help="GPUs, or processes on a CPU, that share a folder's pictures")

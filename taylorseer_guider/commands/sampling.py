@@ -12,6 +12,7 @@ from ..engines.pictures import read_picture
 from ..engines.tiles import scaled
 from ..tiny.photographs import photograph
 from .figures import measure, sheet_panels
+from .outputs import recorded, visit_errors
 from .pictures import contact_sheet
 from .results import Made
 
@@ -93,16 +94,34 @@ def opened(task, engine, shrink_first):
 def make(job, args, engine, task, shown=True):
     """The result of ``task``: sampled, compared with the full run where that is asked for, and measured."""
     name, small, original = opened(task, engine, args.shrink_first)
-    sampler, full = job.sampler(), None
-    label = name if shown else None
+    sampler, label, full, errors = job.sampler(), name if shown else None, None, None
     if args.compare and isinstance(sampler.guider, TaylorSeerGuider):
-        engine.warm_up(small[..., :64, :64] if task.tile else small)
-        full = sample(engine, job.full_sampler(), small, task.seed, label and f"{label}, full run", task.tile)
-    made = sample(engine, sampler, small, task.seed, label, task.tile)
+        made, full, errors = beside_full_run(job, engine, sampler, task, small, label)
+    else:
+        made = sample(engine, sampler, small, task.seed, label, task.tile)
     figures = measure(made, full, engine, small, original)
     panels = sheet_panels(made, full, engine, small, original, figures)
     pictures = {"_sheet": contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
     if full is not None:
         pictures = {"_full": tiny.to_uint8(full.picture)[0].numpy(), **pictures}
-    about = {"made_from": task.made_from, "source": task.picture.address, "version": __version__}
-    return Made(task.name, {**figures, **about, "report": made.report}, pictures)
+    if args.compare or args.report:
+        pictures = {**inputs(engine, small, original), **pictures}
+    about = {"name": name, "job": job.name, "seed": task.seed, "source": task.picture.address}
+    about |= {"made_from": task.made_from, "version": __version__}
+    return Made(task.name, {**figures, **about, "visit_errors": errors, "report": made.report}, pictures)
+
+
+def beside_full_run(job, engine, sampler, task, small, label):
+    """(Run, that of the full run, how far each visit is off): ``visit_errors``, which are not had of tiles."""
+    baseline = job.full_sampler()
+    engine.warm_up(small[..., :64, :64] if task.tile else small)
+    with recorded(sampler, baseline, when=not task.tile) as (outputs, wanted):
+        full = sample(engine, baseline, small, task.seed, label and f"{label}, full run", task.tile)
+        made = sample(engine, sampler, small, task.seed, label, task.tile)
+    return made, full, visit_errors(outputs, wanted, engine.peak)
+
+
+def inputs(engine, small, original):
+    """What a report shows beside a run: what went in, its bicubic enlargement and the original, as far as there are any."""
+    shown = {} if small is None else {"_low": small, "_bicubic": engine.enlarged(small), "_original": original}
+    return {suffix: tiny.to_uint8(picture)[0].numpy() for suffix, picture in shown.items() if picture is not None}

@@ -1,15 +1,14 @@
 """What sample.py left in folders: one JSON beside each picture, and the pictures that it names."""
 
-import hashlib
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from PIL import Image
 
 from ...engines.errors import UserError, first_line
-
-ROLES = ("low_resolution", "bicubic", "full_run", "run", "original")
+from ..results import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,8 @@ class Entry:
     @property
     def alike(self):
         """Equal where two results can be laid over one another: made of the same picture, with the same seed."""
-        low = self.pictures.get("low_resolution")
-        source = low and hashlib.sha256(low.read_bytes()).hexdigest()
-        return self.figures["name"], self.figures["seed"], self.size, source
+        figures = self.figures
+        return figures["name"], figures["seed"], self.size, figures["made_from"]["picture"]
 
 
 def find_entries(results):
@@ -60,8 +58,8 @@ def _read(path, faults):
     """The Entry at ``path``. UserError where there is none, or no picture of its run; others not there are ``faults``."""
     try:
         figures = json.loads(path.read_text("utf-8"))
-        figures["calls"], figures["seconds"], figures["job"], (figures["name"], figures["seed"])
-        files = {role: path.parent / name for role, name in figures["pictures"].items() if role in ROLES}
+        hash((*itemgetter("calls", "seconds", "job", "name", "seed")(figures), figures["made_from"]["picture"]))
+        files = {role: path.parent / name for role, name in figures["pictures"].items() if role in SUFFIXES}
         run = files["run"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -4,12 +4,12 @@ from .tables import ABSENT, count, shown
 
 KNOWN = (
     "Each bar is one visit, from the highest sigma to the lowest. Its height, on a logarithmic scale, is how far the output that "
-    "the sampler got is off the full run's at the same visit: root mean square, in per cent of the range (1 % is 40 dB). Calls are "
-    "off, too: x is no longer the full run's, and a calibration weighs them."
+    "the sampler got is off the full run's at the same visit: root mean square, in per cent of the range (1 % is 40 dB). Calls "
+    "are off, too: x is no longer the full run's, and a calibration weighs them."
 )
 UNKNOWN = (
     "Each bar is one visit, from the highest sigma to the lowest. How far outputs are off is recorded where sample.py makes the "
-    "full run beside it (--compare)."
+    "full run beside it (--compare), in one piece."
 )
 
 
