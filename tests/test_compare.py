@@ -169,6 +169,16 @@ def test_figures_are_of_the_pictures_that_the_page_shows(tmp_path, page):
     assert costs == [["6", "3.0", "–"], ["3", "1.5", "2.00×"]]
 
 
+def test_a_figure_that_lacks_or_is_no_number_is_a_dash_and_the_page_is_written_all_the_same(tmp_path, page):
+    write_result(tmp_path / "out", full_calls=None, seconds=nan, speed_up=inf)
+    code, _, content, _ = page(tmp_path / "out")
+    (group,) = content["groups"]
+    figures = table(group)
+    assert code == 0 and figures["full run, – calls"]["Cost", "calls"] == "–"
+    assert [figures["3 calls"].get(("Cost", name)) for name in ("calls", "seconds")] == ["3", "–"]
+    assert group["pictures"][group["right"]]["caption"].startswith("3 calls instead of –, ")
+
+
 def test_perceptual_figures_are_there_where_their_packages_are_and_the_page_says_where_not(tmp_path, page, monkeypatch):
     write_result(tmp_path / "out")
     from taylorseer_guider.commands import perceptual

@@ -253,6 +253,11 @@ def test_the_strip_shows_calls_and_forecasts_as_high_as_they_are_off_and_reads_e
     assert pick.get_attribute("aria-valuetext") == reading.text
     webdriver.ActionChains(page).move_to_element(bars[2]).perform()
     assert reading.text.startswith("Visit 3 of 6, σ 3.33: called; 0.4 % off")
+    bars[1].location_once_scrolled_into_view  # noqa: B018
+    webdriver.ActionChains(page).move_to_element(bars[1]).click().perform()
+    assert reading.text.startswith("Visit 2 of 6, ")
+    pick.send_keys(Keys.ARROW_RIGHT)
+    assert reading.text.startswith("Visit 3 of 6, ")
 
 
 # Where it is read.

@@ -8,6 +8,9 @@
     making.py, devices.py   all of them, in this process or in many; progress.py is their bar
     results.py, pictures.py    their files and records
     calibrating.py          what ``taylorseer-calibrate`` does
+    compare.py, page/       results side by side on one page
+    outputs.py, perceptual.py    what such a page shows of a run
+    trajectory.py, map/     a map of one's own model
 
 The plugin does not import this room.
 """

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from PIL import Image
@@ -23,7 +22,7 @@ class Entry:
     def alike(self):
         """Equal where two results can be laid over one another: made of the same picture, with the same seed."""
         figures = self.figures
-        return figures["name"], figures["seed"], self.size, figures["made_from"]["picture"]
+        return str(figures["name"]), str(figures["seed"]), self.size, str(figures["made_from"].get("picture"))
 
 
 def find_entries(results):
@@ -58,7 +57,7 @@ def _read(path, faults):
     """The Entry at ``path``. UserError where there is none, or no picture of its run; others not there are ``faults``."""
     try:
         figures = json.loads(path.read_text("utf-8"))
-        hash((*itemgetter("calls", "seconds", "job", "name", "seed")(figures), figures["made_from"]["picture"]))
+        _require(figures)
         files = {role: path.parent / name for role, name in figures["pictures"].items() if role in SUFFIXES}
         run = files["run"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
@@ -73,6 +72,13 @@ def _read(path, faults):
         except UserError as error:
             faults.append(f"{error}; {path.stem} is shown without it")
     return Entry(figures, pictures, size)
+
+
+def _require(figures):
+    """KeyError or TypeError where something lacks that nothing can be shown without."""
+    _ = [figures[name] for name in ("name", "job", "seed", "made_from", "pictures")]
+    if not isinstance(figures["calls"], int):
+        raise TypeError("calls: not a whole number")
 
 
 def _size(file):

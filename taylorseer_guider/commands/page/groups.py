@@ -37,10 +37,11 @@ def _pictures(placed, shelf):
         yield {**_picture("l", f"low resolution, {width} × {height}", file), "coarse": True}, None
     for file, _ in _once(placed, "bicubic"):
         yield _picture("b", "bicubic", file), near(file, "To the original", original)
-    for n, (file, figures) in enumerate(_once(placed, "full_run")):
+    full_runs = _once(placed, "full_run")
+    for n, (file, figures) in enumerate(full_runs):
         cost = {("Cost", "calls"): figures.get("full_calls"), ("Cost", "seconds"): figures.get("full_seconds")}
-        picture = _picture(FULL_KEYS[n : n + 1], f"full run, {count(figures['full_calls'], 'call')}", file)
-        yield picture, {**cost, **near(file, "To the original", original)}
+        label = f"full run, {shown(figures.get('full_calls'))} calls" + (f", of {figures['job']}" if len(full_runs) > 1 else "")
+        yield _picture(FULL_KEYS[n : n + 1], label, file), {**cost, **near(file, "To the original", original)}
     for n, (entry, names) in enumerate(placed):
         cost = {("Cost", name): entry.figures.get(name.replace("-", "_")) for name in ("calls", "seconds", "speed-up")}
         full = near(names["run"], "To the full run", names.get("full_run"))
@@ -54,9 +55,10 @@ def _pictures(placed, shelf):
 def _caption(figures, full):
     """What the run saved and what that cost, in a line."""
     if not full:
-        return f"{count(figures['calls'], 'call')}, {shown(figures['seconds'], '{:.1f} s')}"
+        return f"{count(figures['calls'], 'call')}, {shown(figures.get('seconds'), '{:.1f} s')}"
     near = shown(full["To the full run", "PSNR, dB"], "{:.1f} dB from the full run")
-    return f"{count(figures['calls'], 'call')} instead of {figures['full_calls']}, {figures['speed_up']:.1f}× as fast, {near}"
+    fewer = f"{count(figures['calls'], 'call')} instead of {shown(figures.get('full_calls'))}"
+    return f"{fewer}, {shown(figures.get('speed_up'), '{:.1f}× as fast')}, {near}"
 
 
 def _picture(key, label, file, detail="", caption=""):

@@ -142,18 +142,21 @@ function drawStrip({ label, detail, visits, flat }, scale) {
   const bars = visits.map((visit) => bar(visit, used));
   const reading = make("p", { className: "reading" });
   const pick = make("input", { type: "range", min: 0, max: visits.length - 1, ariaLabel: `Visits of ${detail}` });
+  let pointed = null; // the bar under the pointer: the browser's own thumb would be elsewhere
   const read = (number) => {
     pick.value = number;
     bars.forEach((each, i) => each.classList.toggle("chosen", i === number));
     reading.textContent = visits[number].text;
     pick.setAttribute("aria-valuetext", visits[number].text);
   };
-  pick.addEventListener("input", () => read(Number(pick.value)));
-  pick.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = pick.getBoundingClientRect();
     const number = Math.floor((visits.length * (event.clientX - box.left)) / box.width);
-    read(Math.min(Math.max(number, 0), visits.length - 1));
-  });
+    read((pointed = Math.min(Math.max(number, 0), visits.length - 1)));
+  };
+  for (const kind of ["pointermove", "pointerdown"]) pick.addEventListener(kind, point);
+  pick.addEventListener("keydown", () => (pointed = null));
+  pick.addEventListener("input", () => read(pointed ?? Number(pick.value)));
   const errors = visits.map(({ error }) => error ?? 0);
   read(errors.indexOf(Math.max(...errors)));
   const row = make("div", { className: `visits ${used ? "" : "flat"}` }, ...(used ? gridLines(used) : []), ...bars, pick);

@@ -4,7 +4,7 @@ from math import isinf
 
 ABSENT = "–"
 COST = (
-    ("calls", "{:d}", "runs of the denoiser"),
+    ("calls", "{:g}", "runs of the denoiser"),
     ("seconds", "{:.1f}", "fewer is better"),
     ("speed-up", "{:.2f}×", "more is better"),
 )
