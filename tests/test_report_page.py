@@ -205,6 +205,8 @@ def test_other_pictures_are_opened_and_a_name_is_shown_as_it_is(page):
     assert text_of(page, "name") == "dog_x4, seed 0" and len(page.find_elements(By.CSS_SELECTOR, "#strips .strip")) == 1
     press(page, "n")
     assert text_of(page, "name") == f"{NAME}, seed 0"
+    buttons = page.find_elements(By.CSS_SELECTOR, "#groups button")
+    assert [button.get_attribute("aria-current") for button in buttons] == ["true", "false"]
     press(page, "p")
     assert text_of(page, "name") == "dog_x4, seed 0"
 

@@ -122,6 +122,8 @@ def beside_full_run(job, engine, sampler, task, small, label):
 
 
 def inputs(engine, small, original):
-    """What a report shows beside a run: what went in, its bicubic enlargement and the original, as far as there are any."""
-    shown = {} if small is None else {"_low": small, "_bicubic": engine.enlarged(small), "_original": original}
+    """What a report shows beside an enlargement: what went in, enlarged bicubically, and the original where there is one."""
+    if engine.factor == 1:
+        return {}
+    shown = {"_low": small, "_bicubic": engine.enlarged(small), "_original": original}
     return {suffix: tiny.to_uint8(picture)[0].numpy() for suffix, picture in shown.items() if picture is not None}

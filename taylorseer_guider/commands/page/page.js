@@ -187,7 +187,9 @@ function open(number) {
   Object.assign(state, { left, right });
   show("left", left);
   show("right", right);
-  [...$("groups").children].forEach((button, i) => (i === number ? button.setAttribute("aria-current", true) : button.removeAttribute("aria-current")));
+  [...$("groups").children].forEach((button, i) => button.setAttribute("aria-current", i === number));
+  const chosen = $("groups").children[number];
+  if (chosen) $("groups").scrollLeft = chosen.offsetLeft - $("groups").offsetLeft - chosen.offsetWidth;
   drawFigures();
   drawStrips();
 }

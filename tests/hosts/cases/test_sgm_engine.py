@@ -117,6 +117,7 @@ def test_a_video_begins_with_a_picture(video_model, tmp_path):
     ((key, figures),) = read_folder(tmp_path / "out").items()
     assert key.startswith("cat_euler6-taylorseer") and (figures["calls"], figures["full_calls"]) == (3, 6)
     assert Image.open(tmp_path / "out" / key).size == (64, 64)
+    assert set(figures["pictures"]) == {"run", "full_run"} and len(figures["visit_errors"]) == 6
 
 
 def test_a_picture_is_scaled_and_cut_to_the_frames(video_model):
