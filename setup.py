@@ -32,6 +32,7 @@ setup(
     extras_require={
         "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds more
         "demo": demo,
+        "judges": judges,  # FLIP and SSIMULACRA2, on the page of compare.py
         "train": train,
         "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly", "selenium"],
     },
