@@ -33,20 +33,21 @@ class Theory:
     def hold(self, stop, x, guided):
         """A call at ``stop`` gave the ``guided`` output."""
         self.history.take(_visit(stop, CALL), x, [guided], self.policy.keep, self.policy.schedule)
-        self._called = stop
+        self._called, self._output = stop, guided
 
     def answer(self, stop, x):
         """The output that the policy has for ``x``."""
-        return self.history.weighted(self._asked(stop), x)
+        asked = self._asked(stop)
+        return self._output if asked is None else self.history.weighted(asked, x)
 
     def weights(self, stop):
         """Of x and of the outputs held, newest first, in that answer: floats."""
-        found = self._asked(stop)
+        found = self._asked(stop) or Weights(0.0, (1.0,), (), 0, 1.0)
         return [found.x, *found.outputs, *[0.0] * (len(self.history) - len(found.outputs))]
 
     def _asked(self, stop):
         visit = _visit(stop, CALL if self._called is stop else FORECAST)
-        return self.policy.weights(visit, self.history) or Weights(0.0, (1.0,), (), 0, 1.0)
+        return self.policy.weights(visit, self.history)
 
 
 def _visit(stop, action):
