@@ -1,4 +1,4 @@
-"""Models that a config names and a command runs: the embedded one, Inf-DiT's, Stability sgm's.
+"""Models that a config names and a command runs: the embedded one, Inf-DiT's, Stability sgm's, a mixture.
 
 An engine is built from ``engine.params`` of a config, a device and a dtype, and has
 
@@ -31,7 +31,17 @@ The core does not import this room: it needs the packages of the extra ``demo``.
 from .config import build_engine, build_sampler, load_config
 from .errors import UserError
 from .infdit import InfDitEngine
+from .mixture import MixtureEngine
 from .sgm import SgmEngine
 from .tiny import TinyEngine
 
-__all__ = ["InfDitEngine", "SgmEngine", "TinyEngine", "UserError", "build_engine", "build_sampler", "load_config"]
+__all__ = [
+    "InfDitEngine",
+    "MixtureEngine",
+    "SgmEngine",
+    "TinyEngine",
+    "UserError",
+    "build_engine",
+    "build_sampler",
+    "load_config",
+]

@@ -27,3 +27,17 @@ class GaussianMixture:
         shares = (cond["vector"] - 0.5 * away / variance.flatten(1)).softmax(-1)
         mean = (shares @ means).reshape(x.shape).to(x.dtype)
         return (self.spread**2 * x + sigma**2 * mean) / variance
+
+
+def patterns(size=16, branching=4, amplitudes=((4, 0.6), (8, 0.25), (16, 0.1))):
+    """Means of a mixture (K, 3, size, size) that form a tree: coarse patterns, each with finer and fainter variants.
+
+    So outputs keep deciding between components over a wide range of sigmas, as they do for photographs.
+    """
+    rng = torch.Generator().manual_seed(7)
+    means = torch.zeros(1, 3, size, size)
+    for cells, amplitude in amplitudes:
+        fine = torch.randn(len(means) * branching, 3, cells, cells, generator=rng) * amplitude
+        fine = torch.nn.functional.interpolate(fine, size=(size, size), mode="bicubic")
+        means = means.repeat_interleave(branching, 0) + fine
+    return means
