@@ -14,7 +14,7 @@ from .base import Engine
 from .checkouts import imported, lacking, load_weights, offline, read_weights
 from .errors import UserError, first_line
 
-REPLACED = ("sampler_config", "ckpt_path", "loss_fn_config")  # of the host's model YAML: not what is sampled with here
+REPLACED = ("sampler_config", "ckpt_path", "loss_fn_config", "use_ema")  # of the host's model YAML: not what is sampled with here
 DOWNSCALING = 8  # of the first stage of the video models
 
 
