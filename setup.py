@@ -8,6 +8,7 @@ demo = ["argcomplete", "einops", "numpy", "pillow", "safetensors", "scikit-image
 judges = ["flip-evaluator", "scipy", "ssimulacra2"]
 bench = [*demo, *judges, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
 train = [*demo, "pytorch-lightning>=2.6"]
+COMMANDS = ("sample", "calibrate", "trajectory")
 
 setup(
     name="taylorseer-guider",
@@ -38,7 +39,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"taylorseer-{name} = taylorseer_guider.commands.{name}:main" for name in ("sample", "calibrate", "compare")
+            f"taylorseer-{name} = taylorseer_guider.commands.{name}:main"
+            for name in ("sample", "calibrate", "compare", "trajectory")
         ]
     },
     packages=[*find_packages(include=["taylorseer_guider*"]), "taylorseer_guider.configs"],

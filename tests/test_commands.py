@@ -49,7 +49,8 @@ def without_torch(name, *arguments):
 
 
 def test_every_command_is_known():
-    assert COMMANDS == ["benchmark", "calibrate", "compare", "method", "photographs", "sample", "train_sgm_toy", "train_tiny"]
+    ours = ["benchmark", "calibrate", "compare", "method", "photographs", "sample", "train_sgm_toy", "train_tiny", "trajectory"]
+    assert ours == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -82,7 +83,7 @@ def completions(name, line):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["calibrate", "sample"])
+@pytest.mark.parametrize("name", ["calibrate", "sample", "trajectory"])
 def test_the_shell_completes_options_and_their_values(name):
     pytest.importorskip("argcomplete")
     assert completions(name, f"{name}.py --num-st") == {"--num-steps"}

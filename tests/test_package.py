@@ -134,7 +134,7 @@ def command(installed, folder, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["taylorseer-sample", "taylorseer-calibrate", "taylorseer-compare"])
+@pytest.mark.parametrize("name", ["taylorseer-sample", "taylorseer-calibrate", "taylorseer-compare", "taylorseer-trajectory"])
 def test_a_command_of_the_wheel_answers_help_by_its_name(name, installed, tmp_path):
     shown = command(installed, tmp_path, name, "--help")
     assert shown.returncode == 0 and shown.stdout.startswith(f"usage: {name} ") and shown.stderr == ""
