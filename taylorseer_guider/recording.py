@@ -55,7 +55,7 @@ class Recording:
         self.x, self.output = x.detach().clone(), guided.detach().clone()
 
     def _require_same(self, x, guided, scale):
-        if scale != self.scale:
+        if scale is not self.scale and scale != self.scale:  # a guider of video frames has a tensor of them
             raise ValueError(f"the guidance scale was changed in mid-run, from {self.scale} to {scale}")
         if x.shape != self.x.shape or guided.shape != x.shape:
             raise ValueError(f"x changed its shape in mid-run, from {tuple(self.x.shape)} to {tuple(x.shape)}")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from families import INFDIT
-from taylorseer_guider.commands import calibrate, sample
+from taylorseer_guider.commands import calibrate, sample, trajectory
 from taylorseer_guider.commands.configuration import merged_config
 from taylorseer_guider.commands.job import Job
 from taylorseer_guider.commands.results import read_folder
@@ -273,3 +273,12 @@ def test_the_script_calibrates_it(network, tmp_path, capsys):
     assert calibrate.main([str(word) for word in words]) == 0
     assert path.is_file()
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:]] == ["7", "2", "3"]
+
+
+@pytest.mark.slow
+def test_a_map_is_drawn_of_it(network, tmp_path):
+    Image.fromarray(photograph("chelsea")[100:116, 150:166]).save(tmp_path / "cat.png")
+    words = [*command(network, "--input-path", tmp_path / "cat.png", "--out-dir", tmp_path / "out"), "--num-steps", 8]
+    assert trajectory.main([str(word) for word in words]) == 0
+    read = json.loads((tmp_path / "out" / "cat_x4_concatsrheun8-s0_seed0_trajectory.json").read_text())
+    assert read["calls"] == 15 and read["shape"] == [1, 3, 64, 64] and read["choice"]["calls"] in range(5, 9)

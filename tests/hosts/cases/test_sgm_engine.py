@@ -1,5 +1,6 @@
 """scripts/sample.py with Stability sgm's own models: the toy model of configs/sgm_mnist.yaml, and a small video model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from families import SGM
-from taylorseer_guider.commands import sample
+from taylorseer_guider.commands import sample, trajectory
 from taylorseer_guider.commands.job import Job
 from taylorseer_guider.commands.results import read_folder
 from taylorseer_guider.commands.sampling import sample as sampled
@@ -79,6 +80,17 @@ def test_computing_every_visit_is_the_hosts_own_guider(config, weights, video_mo
     assert torch.equal(full.picture, again.picture) and full.calls == again.calls == 6 and not none
     fewer = sampled(engine, engine_and_samplers(config, *words, *FEW)[1](), small, 1, name)
     assert fewer.calls == 3 and full.picture.std() > 0.05 and not torch.equal(fewer.picture, full.picture)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["sgm_mnist.yaml", "sgm_svd.yaml"])
+def test_a_map_is_drawn_of_its_models(config, weights, video_model, tmp_path):
+    save_file(weights, tmp_path / "toy.safetensors")
+    words = video_model if config == "sgm_svd.yaml" else ["--ckpt", tmp_path / "toy.safetensors"]
+    assert trajectory.main(command(config, *words, "--num-steps", 8, "--out-dir", tmp_path / "out")) == 0
+    (path,) = (tmp_path / "out").glob("*_euler8*_seed0_trajectory.json")
+    read = json.loads(path.read_text())
+    assert read["calls"] == 8 and read["choice"]["calls"] in range(5, 9) and path.with_suffix(".png").is_file()
 
 
 class Glance(torch.nn.Module):
