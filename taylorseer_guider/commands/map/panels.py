@@ -8,6 +8,7 @@ from .survey import COORDINATE
 
 INK, FAINT, EMPTY = "#22303c", "#8a97a3", "#f1f3f5"
 AXIS = r"$\sigma$ of the node"
+LEAST = 1e-6  # of what is drawn
 DRAWN = 3  # orders of which lines are drawn; the table has them all
 APART = 0.16  # of a panel: labels of a path that are nearer are left out
 
@@ -48,7 +49,7 @@ class Sight:
             values = principal(vectors)[1].numpy()
             values = values[: max(len(values) - 1, 1)] / max(values[0], 1e-300)  # the last is that of the mean
             look = {"color": colour, "markersize": 4.5, "linewidth": 1.4, "label": label}
-            panel.semilogy(range(1, len(values) + 1), values.clip(1e-6), "o-", **look)
+            panel.semilogy(range(1, len(values) + 1), seen(values), "o-", **look)
         panel.set(title="Singular values, the first = 1", xlabel="component")
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.legend(loc="upper right")
@@ -91,8 +92,8 @@ class Sight:
         place = INTERVALS.index(interval)
         foretold = self.outputs.remainders("denoised", COORDINATE).numpy()
         for order, colour in zip(ORDERS[:DRAWN], self.lines, strict=False):
-            panel.semilogy(self.errors[order, place].clip(1e-6), "o", color=colour, markersize=5, label=f"order {order}")
-            panel.semilogy(foretold[order, place].clip(1e-6), "-", color=colour, linewidth=1.5)
+            panel.semilogy(seen(self.errors[order, place]), "o", color=colour, markersize=5, label=f"order {order}")
+            panel.semilogy(seen(foretold[order, place]), "-", color=colour, linewidth=1.5)
         panel.set(title=f"Error (dots) and remainder foretold (lines), interval {interval}", xlabel=AXIS)
         panel.legend(loc="lower left", handletextpad=0.3)
         self.sigma_ticks(panel)
@@ -115,6 +116,11 @@ class Sight:
         nodes = np.unique(np.linspace(0, len(self.sigmas) - 1, min(len(self.sigmas), 6)).round().astype(int))
         panel.set_xticks(nodes, [f"{self.sigmas[n]:.2g}" for n in nodes])
         panel.set_xlim(-0.5, len(self.sigmas) - 0.5)
+
+
+def seen(values):
+    """``values``, without those that are rounding."""
+    return np.where(values > LEAST, values, np.nan)
 
 
 def quiet(panel):

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ... import loops
+from ...learning import LIMIT
 from ...policy import Everything, Keep
 from ...recording import Recorded
 from ...schedule import NEAR, Schedule
-
-LIMIT = 512 << 20  # bytes of a recording
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,6 @@ def followed(sampler, denoiser, arguments):
 
 
 def _upper(elements, shape):
-    """Which of the ``elements`` (flat indices into a sample) lie in the upper half of it; of a list, in its first half."""
-    rows, columns = shape[-2:] if len(shape) > 2 else (shape[-1], 1)
+    """Which of the ``elements`` (flat indices into a sample) lie in the upper half of it; of one row, in its first half."""
+    rows, columns = shape[-2:] if len(shape) > 2 and shape[-2] > 1 else (shape[-1], 1)
     return elements // columns % rows < rows // 2

@@ -34,9 +34,9 @@ def expected(survey, full_calls):
     first = ", after a first picture with all of them" if "learn" in choice.params else ""
     said = f"{near} with {choice.calls} calls instead of {full_calls}{first}"
     if not survey.reached:
-        said = f"No number of calls is sure to reach {survey.target:g} dB to the full run; the best: {said}."
+        said = f"Any number of calls may miss {survey.target:g} dB to the full run; the nearest: {said}."
     elif choice.calls > min(survey.best):
-        said = f"To expect: {said}. Fewer calls are not sure to reach {survey.target:g} dB."
+        said = f"To expect: {said}. Fewer may miss {survey.target:g} dB."
     else:
         said = f"To expect: {said}. Fewer were not looked at."
     if survey.full_db < survey.target + NEAR:
@@ -114,9 +114,12 @@ def foretold(survey):
 
 
 def checked(survey):
-    lines = ["real runs, with the best options", f"{'calls':>5}{'foretold':>18}{'measured':>10}"]
+    """What real runs came to, beside what was foretold of them."""
+    lines = ["dB to the full run of real runs, with the best options", f"{'calls':>5}{'foretold':>18}{'measured':>10}  options"]
     for calls, db in survey.measured.items():
-        lines.append(f"{calls:>5}{_range(survey.best[calls]):>18}{db:>10.1f}")
+        told = survey.best.get(calls)
+        cells = f"{_range(told) if told else '':>18}{db:>10.1f}"
+        lines.append(f"{calls:>5}{cells}  {', '.join(yaml_lines(told.params if told else {})) or 'the default'}")
     return "\n".join(lines)
 
 
