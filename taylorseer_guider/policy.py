@@ -1,4 +1,4 @@
-"""The contract between a run and whoever answers its visits: what is decided, what is held, what is weighed."""
+"""The contracts of a run: with whoever answers its visits (what is decided, held and weighed), and with whom it belongs to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import torch
 
 from .forecast import Weights
 from .history import History
-from .report import CALL, Visit
+from .report import CALL, Report, Visit
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,16 @@ class Policy(Protocol):
 
         At a call, ``history`` holds its output already.
         """
+
+
+class Owner(Protocol):
+    """Whom a run belongs to. Where it has a ``scale``, outputs at another one are not forecast from.
+
+    Where its policies record, it also has ``learn_from(run)`` for a run that has ended well.
+    """
+
+    def finished(self, report: Report) -> None:
+        """A run has ended; ``report`` is what it did."""
 
 
 @dataclass(frozen=True)

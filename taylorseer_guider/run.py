@@ -49,7 +49,7 @@ class Asked:
 
 
 class Run:
-    """The state of one run of ``guider`` with ``sampler``; it begins with the run's ``schedule`` and ends once.
+    """The state of one run of ``guider`` (a ``policy.Owner``) with ``sampler``; it begins with its ``schedule`` and ends once.
 
     ``stepping`` is what is known of how the sampler steps. ``step`` is the one that it has announced, None before and without.
     """
@@ -104,8 +104,11 @@ class Run:
 
     def ask(self, x, key, gated):
         """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""
+        return self.ask_at(x, self.key(key), key.dtype, gated)
+
+    def ask_at(self, x, key, dtype, gated):
+        """The same, of a ``key`` that has been read off a tensor of ``dtype``."""
         started = perf_counter()
-        dtype, key = key.dtype, self._key(key)
         if self.cut and not self.visited:
             self.step = None if math.isnan(key) else self.schedule.node(key, dtype, None)
         node = None if math.isnan(key) else self.schedule.node(key, dtype, self.step)
@@ -118,7 +121,7 @@ class Run:
         self.report.visits.append(visit)
         return Asked(self, self.guider, x, visit, started)
 
-    def _key(self, key):
+    def key(self, key):
         """The schedule's entry that a visit is at; NaN where the samples of the batch differ.
 
         A sampler that keeps to its schedule has said where it is by the step that it announced: the device is not asked.

@@ -1,0 +1,150 @@
+"""What all adapters share: runs without a guider, a sampler of sgm's or the shim, led by whoever sees the visits.
+
+An adapter tells a ``Forecaster`` where the sampler is (``x, sigma``) and gets an output: the model's where a call is planned,
+else a forecast. Everything else, from the plan to the report, is the plugin's own: ``Settings``, a ``Policy`` and a ``Run``.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+
+from ..hosts import Stepping
+from ..landing import unfitted
+from ..policy import Everything
+from ..report import Report
+from ..run import Asked, Run, own
+from ..schedule import NEAR, Schedule
+from ..settings import OPTIONS, Settings, regrouped
+
+TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn"))  # those two go with a sampler that the shim sees
+
+
+class Forecaster:
+    """Answers the visits of one sampling loop at a time, from the model or from what it said before.
+
+    ``sigmas`` (n,) fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
+    scale, if known: both choose the defaults. ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``.
+
+    A loop ends with its last visit where the stepping is known, else with ``end()``, or when another one begins: with ``begin``,
+    at a sigma above the one before (where steps are told, a step below it), or in another thread. What cannot be forecast is
+    computed: samples at different sigmas, x of another shape, gradients, a visit from within the model.
+
+    Raises ValueError for sigmas that do not fall, and for options that are unknown, out of range or not for these sigmas.
+    """
+
+    def __init__(
+        self, sigmas: torch.Tensor | None = None, stepping: Stepping | None = None, scale: float = math.inf, **options
+    ) -> None:
+        self.settings, self.stepping, self.scale = checked(options), stepping or Stepping(), scale
+        self._run = self._report = self._thread = None
+        if sigmas is not None:
+            self.begin(sigmas)
+
+    def begin(self, sigmas: torch.Tensor) -> None:
+        """Another loop begins, over ``sigmas``."""
+        schedule = Schedule(sigmas, self.stepping.rising)
+        require_sigmas(schedule)
+        self._begin(schedule)
+
+    def _begin(self, schedule):
+        self.end()
+        self._run, self._thread = Run(self._policy(schedule), schedule, self.stepping, self), threading.get_ident()
+        return self._run
+
+    def _policy(self, schedule):
+        settings = self.settings
+        if settings.computes_all:
+            return Everything("planned" if settings.use_cache else "cache off")
+        policy = unfitted(settings, schedule, self.stepping, self.scale)
+        assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
+        return policy
+
+    def visit(
+        self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[[], torch.Tensor], step: int | None = None
+    ) -> torch.Tensor:
+        """The guided output at ``x`` (B, ...) and ``sigma`` (B,): ``call()``, the model's, where one is planned, else a forecast.
+
+        ``step`` is the one that the sampler takes, where it says so.
+        """
+        asked = self.ask(x, sigma, step)
+        if asked.forecast:
+            return self.answer(asked)
+        try:
+            output = call()
+        except BaseException:
+            self.give_up(asked)
+            raise
+        return self.answer(asked, output)
+
+    def ask(self, x: torch.Tensor, sigma: torch.Tensor, step: int | None = None) -> Asked:
+        """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
+        run = self._run
+        if run.waiting is not None and self._is_here():
+            return Asked(None, self, x)  # asked from within the model
+        if run.ended or not self._is_here() or (step is not None and run.step is not None and step < run.step):
+            run = self._begin(run.schedule)
+        if step is not None and step != run.step:
+            run.announce(step)
+        key = run.key(sigma)
+        if step is None and self._rises(run, key):
+            run = self._begin(run.schedule)
+        asked = run.waiting = run.ask_at(x, key, sigma.dtype, gated=True)
+        asked.gated = True
+        return asked
+
+    def _is_here(self):
+        return self._thread == threading.get_ident()
+
+    def _rises(self, run, key):
+        before = run.report.visits[-1].sigma if run.report.visits else None
+        return before is not None and run.schedule.sigma(key) > before * (1 + NEAR)
+
+    def answer(self, asked: Asked, output: torch.Tensor | None = None) -> torch.Tensor:
+        """The second half: the answer to what was ``asked``, of which the model's ``output`` is None where it is a forecast."""
+        output = asked.x if output is None else output
+        if asked.run is None:
+            return own(output, output)
+        asked.run.waiting = None
+        return asked.run.answer(asked, output, lambda guided: guided)
+
+    def give_up(self, asked: Asked) -> None:
+        """There will be no answer to what was ``asked``: the model raised."""
+        if asked.run is not None:
+            asked.run.waiting = None
+            asked.run.give_up(asked)
+
+    def end(self) -> None:
+        """The loop is over: its history is freed, and ``report`` closed."""
+        if self._run is not None and self._run.report.visits:
+            self._run.end()
+
+    @property
+    def report(self) -> Report | None:
+        """What was done in the loop under way, or in the last one; None before the first visit."""
+        run = self._run
+        return self._report if run is None or not run.report.visits else run.report
+
+    def finished(self, report: Report) -> None:
+        """A run has ended; ``report`` is what it did."""
+        self._report = report
+
+
+def checked(options):
+    """``options`` as Settings. ValueError for one that is unknown, or that an adapter has no use for."""
+    options = regrouped(options)
+    if unknown := [name for name in options if name not in TAKEN]:
+        raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
+    return Settings(**options)
+
+
+def require_sigmas(schedule):
+    """Raise ValueError for a schedule on which nothing can be forecast."""
+    sigmas = schedule.sigmas
+    for sigma, following in pairwise(sigmas):
+        if not sigma > following >= 0:
+            raise ValueError(f"sigmas={sigma:.4g}, {following:.4g}: give falling sigmas down to 0, as the sampler walks them")
+    if len(sigmas) < 2:
+        raise ValueError(f"sigmas: {len(sigmas)} are no schedule; give those of the sampler, the last one included")

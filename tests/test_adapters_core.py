@@ -1,0 +1,189 @@
+"""The core of the adapters: which visits it asks the model about, what it answers, and where one loop ends and another begins."""
+
+import math
+import threading
+
+import pytest
+import torch
+
+from taylorseer_guider.adapters.core import Forecaster
+from taylorseer_guider.hosts import Stepping
+
+SIGMAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.0)
+EXACT = {"interval": 1, "repeat_visits": "compute"}
+
+
+class Line:
+    """A model whose output is a line in sigma, and its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x, sigma):
+        self.calls.append(sigma)
+        return x * 0 + 3 + 2 * sigma
+
+
+def forecaster(sigmas=SIGMAS, **options):
+    return Forecaster(torch.tensor(sigmas), **options)
+
+
+def answers(made, model, sigmas, shape=(2, 3), x=None):
+    """The first number of each answer at ``sigmas``, of one loop over them."""
+    x = torch.ones(shape) if x is None else x
+    return [made.visit(x, torch.full(shape[:1], sigma), lambda sigma=sigma: model(x, sigma)) for sigma in sigmas]
+
+
+def actions(made):
+    return [visit.action for visit in made.report.visits]
+
+
+def reasons(report):
+    return [visit.reason for visit in report.visits]
+
+
+def test_planned_visits_call_the_model_and_the_others_are_exact_on_a_line():
+    made, model = forecaster(interval=2, forecast={"quantity": "denoised", "coordinate": "sigma"}), Line()
+    found = answers(made, model, SIGMAS[:-1])
+    assert model.calls == [8.0, 2.0, 0.5] and actions(made) == ["call", "forecast", "call", "forecast", "call"]
+    expected = [19.0, 19.0, 7.0, 5.0, 4.0]  # the second has one output to go by, the fourth two
+    assert [float(answer[0, 0]) for answer in found] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [EXACT, {"use_cache": False}])
+def test_off_modes_hand_on_what_the_model_says(options):
+    made, model = forecaster(**options), Line()
+    found = answers(made, model, SIGMAS[:-1])
+    assert model.calls == list(SIGMAS[:-1]) and made.report.forecasts == 0
+    assert all(torch.equal(answer, torch.full((2, 3), 3 + 2 * sigma)) for answer, sigma in zip(found, SIGMAS, strict=False))
+
+
+def test_an_answer_is_not_the_memory_that_the_model_writes_into():
+    made, memory = forecaster(**EXACT), torch.ones(2, 3)
+    answer = made.visit(torch.ones(2, 3), torch.full((2,), 8.0), lambda: memory)
+    memory.zero_()
+    assert torch.equal(answer, torch.ones(2, 3))
+
+
+def test_a_loop_whose_stepping_is_known_ends_with_its_last_visit():
+    made = forecaster(stepping=Stepping(visits=1, noisy=False))
+    answers(made, Line(), SIGMAS[:-2])
+    assert not made.report.finished
+    answers(made, Line(), SIGMAS[-2:-1])
+    assert made.report.finished and len(made.report.visits) == 5
+
+
+def test_a_sigma_that_rises_begins_another_loop_that_knows_nothing_of_the_first():
+    made, model = forecaster(interval=4), Line()
+    answers(made, model, SIGMAS[:3])
+    first = made.report
+    answers(made, model, SIGMAS[1:3])
+    assert first.finished and made.report is not first
+    assert reasons(first) == ["no history", "skipped", "skipped"]
+    assert reasons(made.report) == ["no history", "skipped"]
+
+
+def test_heuns_second_visits_are_no_tiles_and_begin_no_loop():
+    made, model = forecaster(interval=2), Line()
+    answers(made, model, [8.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5])
+    assert model.calls == [8.0, 2.0, 0.5] and len(made.report.visits) == 9
+
+
+def test_several_outputs_at_the_first_sigma_are_tiles_and_compute():
+    made, model = forecaster(), Line()
+    answers(made, model, [8.0, 8.0, 4.0, 4.0])
+    assert model.calls == [8.0, 8.0, 4.0, 4.0] and "tiled" in reasons(made.report)
+
+
+def test_a_batch_at_different_sigmas_computes_and_is_not_remembered():
+    made, x = forecaster(interval=4), torch.ones(2, 3)
+    made.visit(x, torch.tensor([8.0, 4.0]), lambda: x)
+    made.visit(x, torch.tensor([4.0, 4.0]), lambda: x)
+    assert reasons(made.report) == ["no common sigma", "no history"]
+
+
+def test_x_of_another_shape_computes():
+    made, model = forecaster(interval=4), Line()
+    answers(made, model, SIGMAS[:2])
+    answers(made, model, SIGMAS[2:4], shape=(1, 5))
+    assert actions(made) == ["call", "forecast", "call", "forecast"]
+
+
+def test_gradients_compute():
+    made, x = forecaster(interval=4), torch.ones(2, 3, requires_grad=True)
+    for sigma in (8.0, 4.0):
+        answer = made.visit(x, torch.full((2,), sigma), lambda: x * 2)
+        assert answer.requires_grad
+    assert made.report.calls == 2
+
+
+def test_a_visit_from_within_the_model_computes():
+    made, x = forecaster(interval=4), torch.ones(2, 3)
+    at = torch.full((2,), 8.0), torch.full((2,), 4.0)
+    made.visit(x, at[0], lambda: x)
+    answer = made.visit(x, at[0] / 8, lambda: made.visit(x, at[1], lambda: x + 2))
+    assert torch.equal(answer, x)  # a forecast asks nothing
+    made = forecaster(interval=4)
+    answer = made.visit(x, at[0], lambda: made.visit(x, at[1], lambda: x + 2))
+    assert torch.equal(answer, x + 2) and [visit.sigma for visit in made.report.visits] == [8.0]
+
+
+def test_a_model_that_raises_leaves_no_visit():
+    made, x = forecaster(interval=4), torch.ones(2, 3)
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        made.visit(x, torch.full((2,), 8.0), fails)
+    answers(made, Line(), SIGMAS[:3])
+    assert actions(made) == ["call", "forecast", "forecast"]
+
+
+def test_another_thread_begins_a_loop_of_its_own():
+    made = forecaster(interval=4)
+    answers(made, Line(), SIGMAS[:2])
+    other = threading.Thread(target=answers, args=(made, Line(), SIGMAS[2:4]))
+    other.start()
+    other.join()
+    assert reasons(made.report) == ["no history", "skipped"]
+
+
+def test_steps_that_are_told_tell_where_a_loop_begins():
+    made, x, calls = forecaster(interval=2), torch.ones(2, 3), []
+    for step in (0, 1, 2, 0, 1):
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda step=step: calls.append(step) or x, step=step)
+    assert calls == [0, 2, 0] and [visit.step for visit in made.report.visits] == [0, 1]
+
+
+def test_a_visit_has_two_halves_for_a_host_that_runs_its_model_itself():
+    made, x = forecaster(interval=2), torch.ones(2, 3)
+    asked = made.ask(x, torch.full((2,), 8.0))
+    assert not asked.forecast and torch.equal(made.answer(asked, x * 2), x * 2)
+    asked = made.ask(x, torch.full((2,), 4.0))
+    assert asked.forecast and torch.equal(made.answer(asked), x * 2)
+
+
+def test_new_sigmas_begin_another_loop():
+    made = forecaster(interval=2)
+    answers(made, Line(), SIGMAS[:3])
+    made.begin(torch.tensor([9.0, 3.0, 0.0]))
+    answers(made, Line(), [9.0, 3.0])
+    assert actions(made) == ["call", "forecast"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sigmas": (1.0, 2.0, 0.0)}, "give falling sigmas"),
+        ({"sigmas": (1.0,)}, "are no schedule"),
+        ({"sigmas": (math.nan, 1.0, 0.0)}, "give falling sigmas"),
+        ({"intervals": 3}, "unknown option intervals"),
+        ({"calibration": "mine.yaml"}, "unknown option calibration"),
+        ({"calls": 9}, "this schedule has 5 nodes"),
+        ({"interval": 0}, "interval=0"),
+    ],
+)
+def test_what_cannot_be_is_said_at_construction(options, said):
+    with pytest.raises(ValueError, match=said):
+        forecaster(**options)
