@@ -6,11 +6,14 @@ import threading
 import pytest
 import torch
 
-from taylorseer_guider.adapters.core import Forecaster
+from loops import said
+from taylorseer_guider.adapters.core import UNKNOWN, Forecaster
 from taylorseer_guider.hosts import Stepping
 
 SIGMAS = (8.0, 4.0, 2.0, 1.0, 0.5, 0.0)
 EXACT = {"interval": 1, "repeat_visits": "compute"}
+EULER, HEUN = Stepping(method="euler", visits=1, noisy=False), Stepping(method="heun", visits=2, noisy=False)
+HEUNS = (8.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5)  # where Heun's method asks
 
 
 class Line:
@@ -43,7 +46,7 @@ def reasons(report):
 
 
 def test_planned_visits_call_the_model_and_the_others_are_exact_on_a_line():
-    made, model = forecaster(interval=2, forecast={"quantity": "denoised", "coordinate": "sigma"}), Line()
+    made, model = forecaster(stepping=Stepping(), interval=2, forecast={"coordinate": "sigma"}), Line()
     found = answers(made, model, SIGMAS[:-1])
     assert model.calls == [8.0, 2.0, 0.5] and actions(made) == ["call", "forecast", "call", "forecast", "call"]
     expected = [19.0, 19.0, 7.0, 5.0, 4.0]  # the second has one output to go by, the fourth two
@@ -84,9 +87,34 @@ def test_a_sigma_that_rises_begins_another_loop_that_knows_nothing_of_the_first(
 
 
 def test_heuns_second_visits_are_no_tiles_and_begin_no_loop():
-    made, model = forecaster(interval=2), Line()
-    answers(made, model, [8.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5])
-    assert model.calls == [8.0, 2.0, 0.5] and len(made.report.visits) == 9
+    made, model = forecaster(stepping=HEUN), Line()
+    answers(made, model, HEUNS)
+    assert model.calls == [8.0, 2.0, 0.5] and len(made.report.visits) == 9 and made.report.finished
+
+
+def test_on_a_sampler_that_is_not_known_second_visits_of_a_called_node_compute_and_half_of_the_nodes_are_called():
+    made, model = forecaster(), Line()
+    answers(made, model, HEUNS)
+    nodes = sorted(set(model.calls), reverse=True)
+    assert len(nodes) == 3 and nodes[0] == 8.0
+    assert model.calls == [sigma for sigma in HEUNS if sigma in nodes]
+    assert {visit.order for visit in made.report.visits if visit.action == "forecast"} == {0}
+
+
+@pytest.mark.parametrize(
+    ("stepping", "sigmas"),
+    [
+        (EULER, HEUNS),  # another method
+        (HEUN, SIGMAS[:-1]),
+        (HEUN, (11.0, 4.0, 5.6, 2.0, 2.8, 1.0)),  # churn
+        (EULER, (8.0, 5.6, 4.0, 2.8, 2.0)),  # midpoints
+    ],
+)
+def test_a_sampler_that_steps_otherwise_than_it_was_said_to_is_one_that_is_not_known(stepping, sigmas, caplog):
+    made, model = forecaster(stepping=stepping), Line()
+    answers(made, model, sigmas)
+    assert made.stepping == UNKNOWN and len(said(caplog)) == 1
+    assert {visit.order for visit in made.report.visits} <= {None, 0}
 
 
 def test_several_outputs_at_the_first_sigma_are_tiles_and_compute():

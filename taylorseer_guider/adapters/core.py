@@ -4,6 +4,7 @@ An adapter tells a ``Forecaster`` where the sampler is (``x, sigma``) and gets a
 else a forecast. Everything else, from the plan to the report, is the plugin's own: ``Settings``, a ``Policy`` and a ``Run``.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -18,15 +19,21 @@ from ..report import Report
 from ..run import Asked, Run, own
 from ..schedule import NEAR, Schedule
 from ..settings import OPTIONS, Settings, regrouped
+from ..trust import ROUNDED
 
+logger = logging.getLogger(__name__)
+UNKNOWN = Stepping(stirs=True)  # what a sampler is taken for that nobody has named
 TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn"))  # those two go with a sampler that the shim sees
+BUDGETS = {"interval", "calls", "plan"}
 
 
 class Forecaster:
     """Answers the visits of one sampling loop at a time, from the model or from what it said before.
 
     ``sigmas`` (n,) fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
-    scale, if known: both choose the defaults. ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``.
+    scale, if known. ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on
+    samplers known to add no noise. Elsewhere half of the nodes are called, those where outputs turn, and second visits of a
+    called node are computed: noise may have been added in between.
 
     A loop ends with its last visit where the stepping is known, else with ``end()``, or when another one begins: with ``begin``,
     at a sigma above the one before (where steps are told, a step below it), or in another thread. What cannot be forecast is
@@ -36,9 +43,12 @@ class Forecaster:
     """
 
     def __init__(
-        self, sigmas: torch.Tensor | None = None, stepping: Stepping | None = None, scale: float = math.inf, **options
+        self, sigmas: torch.Tensor | None = None, stepping: Stepping = UNKNOWN, scale: float = math.inf, **options
     ) -> None:
-        self.settings, self.stepping, self.scale = checked(options), stepping or Stepping(), scale
+        self.options, self.stepping, self.scale = regrouped(options), stepping, scale
+        if unknown := [name for name in self.options if name not in TAKEN]:
+            raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
+        Settings(**self.options)  # which says what is out of range
         self._run = self._report = self._thread = None
         if sigmas is not None:
             self.begin(sigmas)
@@ -50,17 +60,23 @@ class Forecaster:
         self._begin(schedule)
 
     def _begin(self, schedule):
-        self.end()
+        self.end(quietly=True)
         self._run, self._thread = Run(self._policy(schedule), schedule, self.stepping, self), threading.get_ident()
         return self._run
 
     def _policy(self, schedule):
-        settings = self.settings
+        settings = Settings(**{**self._defaults(len(schedule.nodes)), **self.options})
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
         policy = unfitted(settings, schedule, self.stepping, self.scale)
         assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
         return policy
+
+    def _defaults(self, nodes):
+        if not self.stepping.noisy:
+            return {}
+        half = {} if BUDGETS & self.options.keys() else {"calls": (nodes + 1) // 2}
+        return {"repeat_visits": "compute", **half}
 
     def visit(
         self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[[], torch.Tensor], step: int | None = None
@@ -91,6 +107,10 @@ class Forecaster:
         key = run.key(sigma)
         if step is None and self._rises(run, key):
             run = self._begin(run.schedule)
+        if step is None and self._strays(run, key, sigma.dtype):
+            logger.warning("the sampler does not step as %s does: it is one that is not known", self.stepping)
+            self.stepping = UNKNOWN
+            run = self._begin(run.schedule)
         asked = run.waiting = run.ask_at(x, key, sigma.dtype, gated=True)
         asked.gated = True
         return asked
@@ -101,6 +121,15 @@ class Forecaster:
     def _rises(self, run, key):
         before = run.report.visits[-1].sigma if run.report.visits else None
         return before is not None and run.schedule.sigma(key) > before * (1 + NEAR)
+
+    def _strays(self, run, key, dtype):
+        """Whether a visit is not at the node where the stepping has it: another sampler than was named, churn, or tiles."""
+        visits, node = self.stepping.visits, None if math.isnan(key) else run.schedule.node(key, dtype, None)
+        begun = run.report.visits[0].node if run.report.visits else node
+        if not visits or begun is None or node is None:
+            return False
+        expected = begun + (len(run.report.visits) + visits - 1) // visits
+        return node != expected or not math.isclose(run.schedule.sigma(key), run.schedule.nodes[node], rel_tol=ROUNDED)
 
     def answer(self, asked: Asked, output: torch.Tensor | None = None) -> torch.Tensor:
         """The second half: the answer to what was ``asked``, of which the model's ``output`` is None where it is a forecast."""
@@ -116,10 +145,13 @@ class Forecaster:
             asked.run.waiting = None
             asked.run.give_up(asked)
 
-    def end(self) -> None:
-        """The loop is over: its history is freed, and ``report`` closed."""
+    def end(self, quietly: bool = False) -> None:
+        """The loop is over: its history is freed, and ``report`` closed.
+
+        FloatingPointError, unless ``quietly``, for an output that was not finite and is only found out now, as on a GPU.
+        """
         if self._run is not None and self._run.report.visits:
-            self._run.end()
+            self._run.end(quietly)
 
     @property
     def report(self) -> Report | None:
@@ -130,14 +162,6 @@ class Forecaster:
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
         self._report = report
-
-
-def checked(options):
-    """``options`` as Settings. ValueError for one that is unknown, or that an adapter has no use for."""
-    options = regrouped(options)
-    if unknown := [name for name in options if name not in TAKEN]:
-        raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
-    return Settings(**options)
 
 
 def require_sigmas(schedule):

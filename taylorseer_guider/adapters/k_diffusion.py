@@ -1,0 +1,57 @@
+"""k-diffusion: ``Forecasting`` stands in the place of the model that its samplers call."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from ..hosts import Stepping
+from ..report import Report
+from .core import UNKNOWN, Forecaster
+
+ONCE = Stepping(visits=1, noisy=False)  # an output a step, at its beginning
+SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and some that ComfyUI has added
+    "sample_euler": replace(ONCE, method="euler"),
+    "sample_heun": replace(ONCE, method="heun", visits=2),
+    "sample_dpm_2": replace(ONCE, visits=None),
+    "sample_lms": ONCE,
+    "sample_dpmpp_2m": ONCE,
+    "sample_ipndm": ONCE,
+    "sample_deis": ONCE,
+    "sample_res_multistep": ONCE,
+}
+
+
+class Forecasting:
+    """``model(x, sigma, **extra_args)`` as ``sample_*`` functions take it, called at some sigmas and forecast at the others.
+
+    ``model`` gives the denoised x, guided if there is guidance; its attributes are this one's, since samplers and wrappers read
+    ``model.inner_model``. ``sigmas`` (n,) are those that the sampler is given, and ``sampler`` is that function; one that is not
+    in ``SAMPLERS``, or left out, is taken to add noise. ``options`` are a ``Forecaster``'s, whose ValueErrors are raised. One
+    instance serves any number of pictures, one after the other.
+    """
+
+    def __init__(
+        self, model: Callable[..., torch.Tensor], sigmas: torch.Tensor, sampler: Callable | None = None, **options
+    ) -> None:
+        self._model, self._forecaster = model, Forecaster(sigmas, stepping(sampler), **options)
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kwargs) -> torch.Tensor:
+        return self._forecaster.visit(x, sigma, lambda: self._model(x, sigma, **kwargs))
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__.get("_model"), name)
+
+    @property
+    def report(self) -> Report | None:
+        """What was done in the run under way, or in the last one; None before the first visit."""
+        return self._forecaster.report
+
+    def end(self) -> None:
+        """The run is over, and its history freed. Not needed where a next one begins."""
+        self._forecaster.end()
+
+
+def stepping(sampler: Callable | None) -> Stepping:
+    """What is known of a function ``sample_*``, by its name."""
+    return SAMPLERS.get(getattr(sampler, "__name__", None), UNKNOWN)
