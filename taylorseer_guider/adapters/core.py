@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -45,10 +46,8 @@ class Forecaster:
     def __init__(
         self, sigmas: torch.Tensor | None = None, stepping: Stepping = UNKNOWN, scale: float = math.inf, **options
     ) -> None:
-        self.options, self.stepping, self.scale = regrouped(options), stepping, scale
-        if unknown := [name for name in self.options if name not in TAKEN]:
-            raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
-        Settings(**self.options)  # which says what is out of range
+        self.settings, self.stepping, self.scale = checked(options), stepping, scale
+        self._given = regrouped(options).keys()
         self._run = self._report = self._thread = None
         if sigmas is not None:
             self.begin(sigmas)
@@ -65,18 +64,19 @@ class Forecaster:
         return self._run
 
     def _policy(self, schedule):
-        settings = Settings(**{**self._defaults(len(schedule.nodes)), **self.options})
+        settings = self._settings(len(schedule.nodes))
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
         policy = unfitted(settings, schedule, self.stepping, self.scale)
         assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
         return policy
 
-    def _defaults(self, nodes):
-        if not self.stepping.noisy:
-            return {}
-        half = {} if BUDGETS & self.options.keys() else {"calls": (nodes + 1) // 2}
-        return {"repeat_visits": "compute", **half}
+    def _settings(self, nodes):
+        """The settings, and what is safe where noise may be added and the user has not said what else to do."""
+        safe = {} if BUDGETS & self._given else {"calls": (nodes + 1) // 2}
+        if "repeat_visits" not in self._given:
+            safe["repeat_visits"] = "compute"
+        return replace(self.settings, **safe) if self.stepping.noisy else self.settings
 
     def visit(
         self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[[], torch.Tensor], step: int | None = None
@@ -162,6 +162,14 @@ class Forecaster:
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
         self._report = report
+
+
+def checked(options):
+    """``options`` as Settings. ValueError for one that is unknown or out of range, or that an adapter has no use for."""
+    options = regrouped(options)
+    if unknown := [name for name in options if name not in TAKEN]:
+        raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
+    return Settings(**options)
 
 
 def require_sigmas(schedule):
