@@ -10,15 +10,13 @@ from ..report import Report
 from .core import UNKNOWN, Forecaster
 
 ONCE = Stepping(visits=1, noisy=False)  # an output a step, at its beginning
-SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and some that ComfyUI has added
+SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and those that ComfyUI has beside them
     "sample_euler": replace(ONCE, method="euler"),
     "sample_heun": replace(ONCE, method="heun", visits=2),
     "sample_dpm_2": replace(ONCE, visits=None),
-    "sample_lms": ONCE,
-    "sample_dpmpp_2m": ONCE,
-    "sample_ipndm": ONCE,
-    "sample_deis": ONCE,
-    "sample_res_multistep": ONCE,
+    **dict.fromkeys(("sample_lms", "sample_dpmpp_2m"), ONCE),
+    **dict.fromkeys(("sample_ipndm", "sample_ipndm_v", "sample_deis", "sample_res_multistep"), ONCE),
+    **dict.fromkeys(("sample_gradient_estimation", "sample_unipc", "sample_unipc_bh2"), ONCE),
 }
 
 

@@ -78,7 +78,11 @@ SUPIR = Family(
     root_variable="SUPIR_ROOT",
     guider={"target": "LinearCFG", "params": {"scale_min": 1.5}},
 )
-FAMILIES = (IMAGINAIRY, SGM, INFDIT, COGVIDEO, COGVIEW, SUPIR)
+COMFYUI = Family(  # a front-end: the host of an adapter
+    "ComfyUI", "comfy", _checkout("COMFYUI_ROOT", "comfyanonymous/ComfyUI"), modules=("cli_args",), root_variable="COMFYUI_ROOT"
+)
+SGM_FAMILY = (IMAGINAIRY, SGM, INFDIT, COGVIDEO, COGVIEW, SUPIR)
+FAMILIES = (*SGM_FAMILY, COMFYUI)
 
 
 def loaded(family):

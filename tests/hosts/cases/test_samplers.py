@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from families import COGVIEW, FAMILIES, IMAGINAIRY, SGM, SUPIR
+from families import COGVIEW, IMAGINAIRY, SGM, SGM_FAMILY, SUPIR
 from runs import Mixture, build, compare, error, guided_by, own_guider, run
 
 pytestmark = pytest.mark.host(IMAGINAIRY, SGM, COGVIEW, SUPIR)
@@ -21,7 +21,7 @@ CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 a
 DETERMINISTIC = ("Euler", "Heun", "DPM++ 2M", "linear multistep")  # the others walk another way once an output differs
 
 
-@pytest.mark.host(*FAMILIES)
+@pytest.mark.host(*SGM_FAMILY)
 def test_the_code_base_can_be_imported(host):
     assert host.guiders.VanillaCFG
 

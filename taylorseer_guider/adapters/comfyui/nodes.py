@@ -1,0 +1,86 @@
+"""The node, and its two wrappers: one around a sampling run, one around each guided output that its sampler asks for."""
+
+import logging
+import math
+from functools import partial
+
+from comfy.model_sampling import CONST
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import CFGGuider
+from omegaconf import OmegaConf
+
+from taylorseer_guider.adapters.core import Forecaster, checked
+from taylorseer_guider.adapters.k_diffusion import stepping
+
+logger = logging.getLogger(__name__)
+KEY = "taylorseer"
+POST_CFG = "sampler_post_cfg_function"
+FAR = 1e4  # the sigma that stands for pure noise, with which flows begin
+
+
+class TaylorSeer:
+    DESCRIPTION = "Runs the model at some steps and forecasts its guided output at the others. Works with any model and sampler."
+    CATEGORY, FUNCTION, RETURN_TYPES = "advanced/model", "patch", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        calls = {"default": 0, "min": 0, "max": 1000, "tooltip": "at how many steps the model is run; 0: at half of them"}
+        options = {"default": "", "multiline": True, "tooltip": "options of TaylorSeerGuider, one a line, such as max_order: 2"}
+        return {"required": {"model": ("MODEL",), "calls": ("INT", calls)}, "optional": {"options": ("STRING", options)}}
+
+    def patch(self, model, calls, options=""):
+        """A clone of ``model`` with the wrappers. ValueError for options that are unknown or out of range."""
+        given = {**OmegaConf.to_container(OmegaConf.create(options)), **({"calls": calls} if calls else {})}
+        checked(given)
+        model = model.clone()
+        for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, partial(sampled, given)), (WrappersMP.PREDICT_NOISE, predicted)):
+            model.remove_wrappers_with_key(kind, KEY)
+            model.add_wrapper_with_key(kind, KEY, wrapper)
+        return (model,)
+
+
+def sampled(options, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+    """A sampling run, whose forecaster lives in its own copy of the model's options."""
+    run = executor.class_obj.model_options.setdefault("transformer_options", {})
+    forecaster = run[KEY] = begun(options, executor.class_obj, sampler, sigmas)
+    try:
+        return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+    finally:
+        del run[KEY]
+        if forecaster is None:
+            logger.info("TaylorSeer: sigmas do not fall here, and the model is run at each of them")
+        elif (report := forecaster.report) is None:
+            logger.info("TaylorSeer: the sampler looks into each run of the model, as CFG++ does; nothing is forecast")
+        else:
+            forecaster.end(quietly=True)
+            logger.info("TaylorSeer: the model was run %d times, and %d outputs were forecast", report.calls, report.forecasts)
+            logger.debug("%s", report)
+
+
+def begun(options, guider, sampler, sigmas):
+    """The Forecaster of a run; None where its sigmas do not fall, as when an image is turned back into noise."""
+    known, sigmas = stepping(getattr(sampler, "sampler_function", None)), noise_to_image(guider, sigmas)
+    if len(sigmas) < 2 or not (sigmas[:-1] > sigmas[1:]).all():
+        return None
+    if flows(guider) and known.method is None:
+        options = {**options, "forecast": {**options.get("forecast", {}), "quantity": "denoised"}}
+    return Forecaster(sigmas, known, guider.cfg if type(guider) is CFGGuider else math.inf, **options)
+
+
+def predicted(executor, x, timestep, model_options, *args, **kwargs):
+    """A guided output, the model's or a forecast."""
+    guider, forecaster = executor.class_obj, model_options.get("transformer_options", {}).get(KEY)
+    listened = len(model_options.get(POST_CFG, ())) > len(guider.model_options.get(POST_CFG, ()))  # the sampler itself does
+    if forecaster is None or listened:
+        return executor(x, timestep, model_options, *args, **kwargs)
+    sigma = noise_to_image(guider, timestep)
+    return forecaster.visit(x, sigma, lambda: executor(x, timestep, model_options, *args, **kwargs))
+
+
+def flows(guider):
+    return isinstance(guider.model_patcher.get_model_object("model_sampling"), CONST)
+
+
+def noise_to_image(guider, sigmas):
+    """``sigmas``, or, of a flow, where x = (1 - sigma) image + sigma noise, how much noise there is for the image."""
+    return (sigmas.double() / (1 - sigmas.double())).clamp(max=FAR) if flows(guider) else sigmas
