@@ -47,6 +47,7 @@ setup(
     package_dir={"taylorseer_guider.configs": "configs"},
     package_data={
         "taylorseer_guider": ["py.typed"],
+        "taylorseer_guider.adapters.comfyui": ["pyproject.toml"],
         "taylorseer_guider.tiny": ["*.safetensors"],
         "taylorseer_guider.commands.page": ["page.*"],
         "taylorseer_guider.configs": ["*.yaml"],

@@ -69,11 +69,16 @@ def test_off_is_bit_equal_on_every_sampler(name, options):
     assert guided.calls == plain.calls == report.calls and report.forecasts == 0
 
 
-def test_samplers_of_two_sigmas_are_bit_equal_when_off_and_adaptive_ones_run():
-    guided, plain = Guided(), Guided()
-    for solve, more in ((sampling.sample_dpm_fast, {"n": 11}), (sampling.sample_dpm_adaptive, {})):
-        off = solve(Forecasting(guided, schedule(), use_cache=False), guided.noise * 40, 0.002, 40.0, disable=True, **more)
-        assert torch.equal(off, solve(plain, plain.noise * 40, 0.002, 40.0, disable=True, **more))
+@pytest.mark.parametrize(
+    ("name", "more", "options"),
+    [("dpm_fast", {"n": 11}, {"use_cache": False}), ("dpm_adaptive", {}, {}), ("dpm_adaptive", {}, {"interval": 3})],
+)
+def test_samplers_of_two_sigmas_are_bit_equal_when_off_and_those_that_choose_their_steps_always(name, more, options):
+    guided, plain, solve = Guided(), Guided(), getattr(sampling, f"sample_{name}")
+    model = Forecasting(guided, schedule(), sampler=solve, **options)
+    found = solve(model, guided.noise * 40, 0.002, 40.0, disable=True, **more)
+    assert torch.equal(found, solve(plain, plain.noise * 40, 0.002, 40.0, disable=True, **more))
+    assert guided.calls == plain.calls
 
 
 @pytest.mark.parametrize(

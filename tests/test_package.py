@@ -7,9 +7,12 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 
 import pytest
+import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
+
+import taylorseer_guider
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +107,14 @@ def test_the_wheel_holds_weights_and_configs_and_no_tests(wheel):
     assert not any("tests/" in name or "scripts/" in name for name in names)
 
 
+def test_the_wheel_holds_the_node_for_comfyui_whole_and_at_this_version(wheel):
+    folder = ROOT / "taylorseer_guider" / "adapters" / "comfyui"
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"taylorseer_guider/adapters/comfyui/{path.name}" for path in folder.glob("*.*")} <= set(names)
+    registered = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert registered["project"]["version"] == taylorseer_guider.__version__ and registered["tool"]["comfy"]["DisplayName"]
+
+
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     """An empty folder that the wheel was installed into."""
@@ -151,6 +162,4 @@ def test_a_command_of_the_wheel_enlarges_a_picture_with_the_calibration_of_the_w
 
 
 def test_the_version_is_stated_once(wheel):
-    import taylorseer_guider
-
     assert taylorseer_guider.__version__ in wheel.name

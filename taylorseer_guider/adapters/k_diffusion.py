@@ -1,5 +1,6 @@
 """k-diffusion: ``Forecasting`` stands in the place of the model that its samplers call."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and
     **dict.fromkeys(("sample_ipndm", "sample_ipndm_v", "sample_deis", "sample_res_multistep"), ONCE),
     **dict.fromkeys(("sample_gradient_estimation", "sample_unipc", "sample_unipc_bh2"), ONCE),
 }
+ADAPTIVE = ("sample_dpm_adaptive", "dpm_adaptive_function")  # outputs' differences choose their steps: a forecast deceives them
 
 
 class Forecasting:
@@ -25,14 +27,14 @@ class Forecasting:
 
     ``model`` gives the denoised x, guided if there is guidance; its attributes are this one's, since samplers and wrappers read
     ``model.inner_model``. ``sigmas`` (n,) are those that the sampler is given, and ``sampler`` is that function; one that is not
-    in ``SAMPLERS``, or left out, is taken to add noise. ``options`` are a ``Forecaster``'s, whose ValueErrors are raised. One
-    instance serves any number of pictures, one after the other.
+    in ``SAMPLERS``, or left out, is taken to add noise, and one in ``ADAPTIVE`` has all of its outputs computed. ``options`` are
+    a ``Forecaster``'s, whose ValueErrors are raised. One instance serves any number of pictures, one after the other.
     """
 
     def __init__(
         self, model: Callable[..., torch.Tensor], sigmas: torch.Tensor, sampler: Callable | None = None, **options
     ) -> None:
-        self._model, self._forecaster = model, Forecaster(sigmas, stepping(sampler), **options)
+        self._model, self._forecaster = model, forecaster(sampler, sigmas, **options)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kwargs) -> torch.Tensor:
         return self._forecaster.visit(x, sigma, lambda: self._model(x, sigma, **kwargs))
@@ -48,6 +50,13 @@ class Forecasting:
     def end(self) -> None:
         """The run is over, and its history freed. Not needed where a next one begins."""
         self._forecaster.end()
+
+
+def forecaster(sampler: Callable | None, sigmas: torch.Tensor, scale: float = math.inf, **options) -> Forecaster:
+    """The Forecaster for a run of ``sampler`` over ``sigmas``, at a guidance ``scale`` if it is known."""
+    if getattr(sampler, "__name__", None) in ADAPTIVE:
+        options["use_cache"] = False
+    return Forecaster(sigmas, stepping(sampler), scale, **options)
 
 
 def stepping(sampler: Callable | None) -> Stepping:

@@ -8,9 +8,11 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import CFGGuider
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
-from taylorseer_guider.adapters.core import Forecaster, checked
-from taylorseer_guider.adapters.k_diffusion import stepping
+from taylorseer_guider.adapters.core import checked
+from taylorseer_guider.adapters.k_diffusion import forecaster, stepping
+from taylorseer_guider.settings import regrouped
 
 logger = logging.getLogger(__name__)
 KEY = "taylorseer"
@@ -30,7 +32,7 @@ class TaylorSeer:
 
     def patch(self, model, calls, options=""):
         """A clone of ``model`` with the wrappers. ValueError for options that are unknown or out of range."""
-        given = {**OmegaConf.to_container(OmegaConf.create(options)), **({"calls": calls} if calls else {})}
+        given = {**read(options), **({"calls": calls} if calls else {})}
         checked(given)
         model = model.clone()
         for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, partial(sampled, given)), (WrappersMP.PREDICT_NOISE, predicted)):
@@ -39,48 +41,61 @@ class TaylorSeer:
         return (model,)
 
 
+def read(options):
+    """The lines of YAML ``options`` as a dictionary. ValueError where they are none."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(options))
+    except (YAMLError, AssertionError):  # no YAML; a single number
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"options={options!r}: give one option a line, such as interval: 3")
+    return regrouped(found)
+
+
 def sampled(options, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
     """A sampling run, whose forecaster lives in its own copy of the model's options."""
     run = executor.class_obj.model_options.setdefault("transformer_options", {})
-    forecaster = run[KEY] = begun(options, executor.class_obj, sampler, sigmas)
+    made = run[KEY] = begun(options, executor.class_obj, sampler, sigmas)
     try:
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     finally:
         del run[KEY]
-        if forecaster is None:
+        if made is None:
             logger.info("TaylorSeer: sigmas do not fall here, and the model is run at each of them")
-        elif (report := forecaster.report) is None:
+        elif (report := made.report) is None:
             logger.info("TaylorSeer: the sampler looks into each run of the model, as CFG++ does; nothing is forecast")
         else:
-            forecaster.end(quietly=True)
+            made.end(quietly=True)
             logger.info("TaylorSeer: the model was run %d times, and %d outputs were forecast", report.calls, report.forecasts)
             logger.debug("%s", report)
 
 
 def begun(options, guider, sampler, sigmas):
     """The Forecaster of a run; None where its sigmas do not fall, as when an image is turned back into noise."""
-    known, sigmas = stepping(getattr(sampler, "sampler_function", None)), noise_to_image(guider, sigmas)
+    function, sigmas = getattr(sampler, "sampler_function", None), noise_of(guider, sigmas)
     if len(sigmas) < 2 or not (sigmas[:-1] > sigmas[1:]).all():
         return None
-    if flows(guider) and known.method is None:
-        options = {**options, "forecast": {**options.get("forecast", {}), "quantity": "denoised"}}
-    return Forecaster(sigmas, known, guider.cfg if type(guider) is CFGGuider else math.inf, **options)
+    if flows(guider) and stepping(function).method is None:
+        options = {**options, "forecast": {"quantity": "denoised", **options.get("forecast", {})}}
+    return forecaster(function, sigmas, guider.cfg if type(guider) is CFGGuider else math.inf, **options)
 
 
 def predicted(executor, x, timestep, model_options, *args, **kwargs):
     """A guided output, the model's or a forecast."""
-    guider, forecaster = executor.class_obj, model_options.get("transformer_options", {}).get(KEY)
+    guider, made = executor.class_obj, model_options.get("transformer_options", {}).get(KEY)
     listened = len(model_options.get(POST_CFG, ())) > len(guider.model_options.get(POST_CFG, ()))  # the sampler itself does
-    if forecaster is None or listened:
+    if made is None or listened:
         return executor(x, timestep, model_options, *args, **kwargs)
-    sigma = noise_to_image(guider, timestep)
-    return forecaster.visit(x, sigma, lambda: executor(x, timestep, model_options, *args, **kwargs))
+    sigma = noise_of(guider, timestep)
+    image_and_noise = x * (1 + sigma).to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if flows(guider) else x
+    return made.visit(image_and_noise, sigma, lambda: executor(x, timestep, model_options, *args, **kwargs))
 
 
 def flows(guider):
+    """Whether x is (1 - sigma) image + sigma noise, and not image + sigma noise."""
     return isinstance(guider.model_patcher.get_model_object("model_sampling"), CONST)
 
 
-def noise_to_image(guider, sigmas):
-    """``sigmas``, or, of a flow, where x = (1 - sigma) image + sigma noise, how much noise there is for the image."""
+def noise_of(guider, sigmas):
+    """``sigmas`` as those of image + sigma noise."""
     return (sigmas.double() / (1 - sigmas.double())).clamp(max=FAR) if flows(guider) else sigmas
