@@ -1,9 +1,9 @@
 """``Forecasting`` under k-diffusion's own samplers: bit-equal where it is off, calls counted, and how near it stays otherwise."""
 
+import importlib
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ import taylorseer_guider
 from bench.peers.solvers import k_diffusion_sampling
 from loops import said
 from problems import GaussianMixture
+from standins import stand_ins
 from taylorseer_guider.adapters.k_diffusion import Forecasting
 
 if find_spec("k_diffusion") is None:
@@ -25,17 +26,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Should have tb<=t1")  # torchsde
 
 
 class Guided:
-    """A guided model in closed form, with its calls and the ``extra_args`` that came."""
+    """A guided model in closed form, and its calls."""
 
     def __init__(self, batch=4, shape=(3, 4, 4)):
         self.problem = GaussianMixture(shape=shape, dtype=torch.float32)
         self.noise, self.cond, self.uc = self.problem.inputs(batch)
-        self.calls, self.inner_model = 0, SimpleNamespace(sigma_data=0.5)
+        self.calls = 0
 
-    def __call__(self, x, sigma, scale=SCALE):
+    def __call__(self, x, sigma):
         self.calls += 1
         cond, uncond = self.problem(x, sigma, self.cond), self.problem(x, sigma, self.uc)
-        return uncond + scale * (cond - uncond)
+        return uncond + SCALE * (cond - uncond)
 
 
 def schedule(steps=STEPS):
@@ -143,12 +144,16 @@ def test_another_sampler_than_was_named_and_churn_go_on_as_unknown(caplog):
     assert len(said(caplog)) == 2 and model.report.forecasts
 
 
-def test_the_models_attributes_and_extra_args_go_through():
-    guided, plain = Guided(), Guided()
-    model = Forecasting(guided, schedule(), use_cache=False)
-    assert model.inner_model.sigma_data == 0.5 and not hasattr(model, "no_such_thing")
-    found = sample("euler", model, guided, extra_args={"scale": 1.5})
-    assert torch.equal(found, sample("euler", plain, plain, extra_args={"scale": 1.5}))
+def test_the_packages_own_denoiser_keeps_its_attributes_and_gets_its_extra_args():
+    with stand_ins(("accelerate", "cleanfid", "clip", "dctorch", "jsonmerge", "kornia", "torchvision", "wandb")):
+        external = importlib.import_module("k_diffusion").external
+    guided = Guided()
+    denoiser = external.VDenoiser(lambda x, t, tilt=0.0: x.tanh() * t.cos().view(-1, 1, 1, 1) + tilt)
+    model = Forecasting(denoiser, schedule(), sampler=sampling.sample_heun, use_cache=False)
+    assert model.inner_model is denoiser.inner_model and model.sigma_to_t == denoiser.sigma_to_t
+    assert not hasattr(model, "no_such_thing")
+    found, plain = (sample("heun", each, guided, extra_args={"tilt": 0.3}) for each in (model, denoiser))
+    assert torch.equal(found, plain) and not torch.equal(plain, sample("heun", denoiser, guided))
 
 
 def test_gradients_compute(caplog):
