@@ -184,6 +184,18 @@ def test_steps_that_are_told_tell_where_a_loop_begins():
     assert calls == [0, 2, 0] and [visit.step for visit in made.report.visits] == [0, 1]
 
 
+@pytest.mark.parametrize("following", [2, 0])
+def test_a_half_that_was_never_answered_is_given_up_at_the_next_step_and_in_the_next_loop(following):
+    made, x = forecaster(interval=2), torch.ones(2, 3)
+    for step in (0, 1):
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda: x, step=step)
+    assert not made.ask(x, torch.full((2,), SIGMAS[2]), step=2).forecast  # whose model raises
+    assert made.ask(x, torch.full((2,), SIGMAS[2]), step=2).run is None  # and is tried again: computed
+    for step in (following + 1, following + 2) if following else (0, 1):
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda: x, step=step)
+    assert actions(made) == (["call", "forecast", "forecast", "call"] if following else ["call", "forecast"])
+
+
 def test_a_visit_has_two_halves_for_a_host_that_runs_its_model_itself():
     made, x = forecaster(interval=2), torch.ones(2, 3)
     asked = made.ask(x, torch.full((2,), 8.0))

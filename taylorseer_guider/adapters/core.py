@@ -99,7 +99,9 @@ class Forecaster:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
         run = self._run
         if run.waiting is not None and self._is_here():
-            return Asked(None, self, x)  # asked from within the model
+            if step == run.step:
+                return Asked(None, self, x)  # asked from within the model
+            self.give_up(run.waiting)  # whose model raised
         if run.ended or not self._is_here() or (step is not None and run.step is not None and step < run.step):
             run = self._begin(run.schedule)
         if step is not None and step != run.step:
