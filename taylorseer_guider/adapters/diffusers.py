@@ -1,0 +1,146 @@
+"""Forecasts in pipelines of diffusers: ``enable(pipe, calls=10)`` before it is called, ``disable(pipe)`` to have it as it was.
+
+A classic pipeline has its networks hooked: where a forecast is made, the network is not run, and its output is what leads the
+scheduler to the forecast image. A modular pipeline has its guiders exchanged for guiders of the same class that ask for no run of
+the network where they forecast, and then answer with their combined output.
+"""
+
+import inspect
+from functools import cache
+
+import torch
+from diffusers.guiders import BaseGuidance
+from diffusers.guiders.guider_utils import GuiderOutput
+from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.utils import BaseOutput
+
+from .streams import Streams
+
+NAME = "taylorseer"
+NETWORKS = ("unet", "transformer", "transformer_2")
+GUIDERS = ("guider", "guider_2", "audio_guider")
+
+
+def enable(pipe: object, **options) -> Streams:
+    """Have the runs of ``pipe`` forecast with ``options``, those of ``TaylorSeerGuider`` (but calibration and learn).
+
+    Returns what has the ``report`` of each run. A run that has fewer nodes than ``calls`` says calls at each. Where ``pipe`` was
+    enabled before, the new options hold. ValueError for unknown options and values out of range, and for a pipeline in which
+    there is nothing to forecast.
+    """
+    streams = Streams(pipe, options)
+    disable(pipe)
+    guiders = [part for part in _parts(pipe, GUIDERS) if isinstance(part, BaseGuidance)]
+    networks = [part for part in _parts(pipe, NETWORKS) if isinstance(part, torch.nn.Module)]
+    if not guiders and not networks:
+        raise ValueError(f"{type(pipe).__name__} has none of {', '.join((*GUIDERS, *NETWORKS))}: there is nothing to forecast")
+    for guider in guiders:
+        guider.__class__, guider._streams = _forecasting(type(guider)), streams
+    for network in [] if guiders else networks:
+        HookRegistry.check_if_exists_or_initialize(network).register_hook(ForecastHook(streams), NAME)
+    return streams
+
+
+def disable(pipe: object) -> None:
+    """Have ``pipe`` as it was before ``enable``."""
+    for guider in _parts(pipe, GUIDERS):
+        if isinstance(guider, Forecasting):
+            guider.leave()
+    for network in _parts(pipe, NETWORKS):
+        if NAME in getattr(getattr(network, "_diffusers_hook", None), "hooks", ()):
+            network._diffusers_hook.remove_hook(NAME, recurse=False)
+
+
+def _parts(pipe, names):
+    return [part for name in names if (part := getattr(pipe, name, None)) is not None]
+
+
+class ForecastHook(ModelHook):
+    """On a network: runs it where a call is planned, if it gives one tensor."""
+
+    def __init__(self, streams):
+        super().__init__()
+        self._streams = streams
+
+    def initialize_hook(self, module):
+        self._signature = inspect.signature(module.forward)
+        return module
+
+    def deinitalize_hook(self, module):
+        self._streams.end()
+        return module
+
+    def new_forward(self, module, *args, **kwargs):
+        given = self._signature.bind(*args, **kwargs).arguments
+        x, timestep = given.get("sample", given.get("hidden_states")), given.get("timestep")
+        stream = None
+        if torch.is_tensor(x) and timestep is not None:
+            stream = self._streams.at(id(module), timestep, given.get("encoder_hidden_states"))
+        if stream is not None and stream.ask(x):
+            return stream.form(stream.answer(x))
+        output = self.fn_ref.original_forward(*args, **kwargs)
+        opened = _opened(output)
+        if stream is None or opened is None:
+            return output
+        tensor, stream.form = opened
+        return stream.form(stream.answer(x, tensor))
+
+
+def _opened(output):
+    """(the one tensor of a network's ``output``, what makes another of its form); None where there are several."""
+    if torch.is_tensor(output):
+        return output, lambda tensor: tensor
+    if isinstance(output, tuple) and len(output) == 1 and torch.is_tensor(output[0]):
+        return output[0], lambda tensor: (tensor,)
+    if isinstance(output, BaseOutput) and len(output) == 1 and torch.is_tensor(output[0]):
+        (name,), made = output, type(output)
+        return output[0], lambda tensor: made(**{name: tensor})
+    return None
+
+
+class Forecasting:
+    """Makes a guider's class, mixed into it, one that asks for no run of the network where its combined output is forecast."""
+
+    def prepare_inputs(self, data):
+        return self._prepared(None, super().prepare_inputs, data)
+
+    def prepare_inputs_from_block_state(self, data, input_fields):
+        return self._prepared(getattr(data, "latents", None), super().prepare_inputs_from_block_state, data, input_fields)
+
+    def _prepared(self, x, prepare, *given):
+        self._stream = None
+        if self._step >= getattr(self, "zero_init_steps", 0):  # CFG-Zero* gives nothing before
+            self._stream = self._streams.at((id(self), self.num_conditions), self._timestep, guided=self)
+        if self._stream is None:
+            return prepare(*given)
+        scaled = getattr(self._streams.scheduler, "scale_model_input", None)
+        self._x = x if x is None or scaled is None else scaled(x, self._timestep)
+        return [] if self._stream.ask(self._x) else prepare(*given)
+
+    def __call__(self, data):
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return super().__call__(data)
+        if not data:
+            return GuiderOutput(pred=stream.answer(self._x), pred_cond=None, pred_uncond=None)
+        output = super().__call__(data)
+        output.pred = stream.answer(self._x, output.pred)
+        return output
+
+    def leave(self):
+        """Be a guider of the class that it was."""
+        self._streams.end()
+        for name in {"_streams", "_stream", "_x"} & vars(self).keys():
+            delattr(self, name)
+        self.__class__ = type(self).__bases__[1]
+
+    def new(self, **kwargs):
+        made = super().new(**kwargs)
+        made._streams = self._streams
+        return made
+
+
+@cache
+def _forecasting(wrapped):
+    """The subclass of the guider class ``wrapped`` that forecasts; of the same name, by which guiders are saved."""
+    return type(wrapped.__name__, (Forecasting, wrapped), {"__module__": wrapped.__module__, "__doc__": wrapped.__doc__})

@@ -1,0 +1,124 @@
+"""What is known of diffusers' schedulers: how they step, at which sigmas, and what a network says of the image there.
+
+Whatever a scheduler calls its x, it is a multiple of image + sigma * noise, and a network is given
+
+    x = shrink * (image + sigma * noise),     image = on_x * x + on_output * output
+
+with 1 / shrink = sqrt(1 + sigma^2) in variance-preserving models and 1 + sigma in flow models, whose own sigma is the share of
+noise, sigma / (1 + sigma). In sigma, a step of DDIM or of a flow's Euler method is one of Euler's method.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from ..hosts import Stepping
+
+FAR = 1e4  # the sigma that stands for pure noise, where flows begin; from 200 to 1e4 a mixture's pictures were alike
+
+EULER = Stepping(method="euler", visits=1, noisy=False)
+HEUN = Stepping(method="heun", visits=2, noisy=False)
+SMOOTH = Stepping(noisy=False)
+STIRS = Stepping(stirs=True)
+SCHEDULERS = {
+    "CogVideoXDDIMScheduler": EULER,
+    "DDIMParallelScheduler": EULER,
+    "DDIMScheduler": EULER,
+    "EulerDiscreteScheduler": EULER,
+    "FlowMatchEulerDiscreteScheduler": EULER,
+    "HeunDiscreteScheduler": HEUN,
+    "DEISMultistepScheduler": SMOOTH,
+    "DPMSolverMultistepScheduler": SMOOTH,
+    "DPMSolverSinglestepScheduler": SMOOTH,
+    "FlowMatchHeunDiscreteScheduler": SMOOTH,
+    "LMSDiscreteScheduler": SMOOTH,
+    "PNDMScheduler": SMOOTH,
+    "UniPCMultistepScheduler": SMOOTH,
+    "DDPMParallelScheduler": STIRS,
+    "DDPMScheduler": STIRS,
+    "EulerAncestralDiscreteScheduler": STIRS,
+    "SASolverScheduler": STIRS,
+}
+
+
+def stepping(scheduler):
+    """What is known of how ``scheduler`` steps; None where it is not known at which sigma a visit is."""
+    config, known = scheduler.config, SCHEDULERS.get(type(scheduler).__name__)
+    if known is None or config.get("invert_sigmas") or config.get("skip_prk_steps") is False:
+        return None
+    if config.get("stochastic_sampling") or str(config.get("algorithm_type")).startswith("sde"):
+        return STIRS
+    if config.get("clip_sample") or config.get("thresholding"):  # it does not take the image as it is given
+        return replace(known, method=None)
+    return known
+
+
+def prediction(scheduler):
+    """What the network gives: epsilon, v_prediction or sample, or the velocity of a flow."""
+    return "flow" if _flows(scheduler) else scheduler.config.get("prediction_type")
+
+
+def _flows(scheduler):
+    return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def sigmas_of(scheduler):
+    """The sigma of each of ``scheduler.timesteps``, read once a run, as floats up to ``FAR``."""
+    count = len(scheduler.timesteps)
+    sigmas = getattr(scheduler, "sigmas", ())
+    if len(sigmas) == count + 1:
+        sigmas = torch.as_tensor(sigmas[:-1]).double()
+        if _flows(scheduler):
+            sigmas = sigmas / (1 - sigmas)
+    else:
+        kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+        sigmas = ((1 - kept) / kept).sqrt()
+    return sigmas.clamp(max=FAR).tolist()
+
+
+def relation(kind, sigma):
+    """(shrink, on_x, on_output) of a network that gives ``kind`` at ``sigma``; None for a kind that is not known."""
+    shrink = 1 / (1 + sigma) if kind == "flow" else 1 / math.hypot(1, sigma)
+    noise = sigma * shrink
+    kinds = {
+        "epsilon": (1 / shrink, -noise / shrink),
+        "v_prediction": (shrink, -noise),
+        "sample": (0.0, 1.0),
+        "flow": (1.0, -noise),
+    }
+    return (shrink, *kinds[kind]) if kind in kinds else None
+
+
+class Walk:
+    """One run over the timesteps of ``scheduler``, from the first visit's, ``timestep``, on.
+
+    ``known`` is how it steps, None where nothing can be forecast; ``sigmas`` are those that are visited, each once, and 0.
+    """
+
+    def __init__(self, scheduler, timestep):
+        self.timesteps, self.kind, self.known = scheduler.timesteps, prediction(scheduler), stepping(scheduler)
+        if self.known is None or relation(self.kind, 1.0) is None:
+            self.known = None
+            return
+        self.each, self._places = sigmas_of(scheduler), self.timesteps.tolist()
+        self.last = 0
+        self.start = self.last = self.position(scheduler, timestep) or 0
+        self.sigmas = [*dict.fromkeys(sigma for sigma in self.each[self.start :] if sigma > 0), 0.0]
+        if self.sigmas != sorted(self.sigmas, reverse=True):
+            self.known = None
+
+    def position(self, scheduler, timestep):
+        """Which of the timesteps a visit is at: the scheduler says so, or its ``timestep`` does; None where neither can tell."""
+        for name in ("step_index", "begin_index"):
+            if (index := getattr(scheduler, name, None)) is not None:
+                return index if index < len(self._places) else None
+        shared = torch.as_tensor(timestep).unique().tolist()
+        found = [i for i, place in enumerate(self._places) if shared == [place]]
+        if self.last in found:  # PNDM has one timestep twice
+            found = [i for i in found if i > self.last] or [self.last]
+        return found[0] if found else None
+
+    def step(self, position):
+        """The step that a visit serves, where it is known how many visits a step has."""
+        return (position - self.start) // self.known.visits if self.known.visits else None
