@@ -102,7 +102,7 @@ class Walk:
             self.known = None
             return
         self.each, self._places = sigmas_of(scheduler), self.timesteps.tolist()
-        self.last = 0
+        self.start = 0
         self.start = self.last = self.position(scheduler, timestep) or 0
         self.sigmas = [*dict.fromkeys(sigma for sigma in self.each[self.start :] if sigma > 0), 0.0]
         if self.sigmas != sorted(self.sigmas, reverse=True):
@@ -110,14 +110,15 @@ class Walk:
 
     def position(self, scheduler, timestep):
         """Which of the timesteps a visit is at: the scheduler says so, or its ``timestep`` does; None where neither can tell."""
-        for name in ("step_index", "begin_index"):
-            if (index := getattr(scheduler, name, None)) is not None:
-                return index if index < len(self._places) else None
+        index = getattr(scheduler, "step_index", None)
+        if index is None:
+            index = getattr(scheduler, "begin_index", None)
+        if index is None and getattr(scheduler, "counter", 0):  # PNDM's, which has one timestep twice
+            index = self.start + scheduler.counter
+        if index is not None:
+            return index if index < len(self._places) else None
         shared = torch.as_tensor(timestep).unique().tolist()
-        found = [i for i, place in enumerate(self._places) if shared == [place]]
-        if self.last in found:  # PNDM has one timestep twice
-            found = [i for i in found if i > self.last] or [self.last]
-        return found[0] if found else None
+        return next((i for i, place in enumerate(self._places) if shared == [place]), None)
 
     def step(self, position):
         """The step that a visit serves, where it is known how many visits a step has."""

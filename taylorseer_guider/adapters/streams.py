@@ -76,8 +76,14 @@ class Streams:
             stream.end()
 
     def _stream(self, asker, cond, position, guided):
-        """One that has not been visited at ``position``: under ``cond``, else, where conditions are made anew, the first."""
-        free = [stream for stream in self._found if stream.asker == asker and stream.position < position]
+        """The one that was under ``cond`` a position before, else, where conditions are made anew, the first; or a new one.
+
+        One that has missed a position does not go on: guidance that was off meanwhile has led x elsewhere.
+        """
+        for stream in self._found:
+            if stream.position < position - 1:
+                stream.end()
+        free = [stream for stream in self._found if stream.asker == asker and stream.position == position - 1]
         same = [stream for stream in free if stream.under(cond)]
         chosen = (same or [stream for stream in free if stream.under(None)] or [None])[0]
         if chosen is None:
@@ -130,6 +136,7 @@ class Stream:
         return self._output(x, answer)
 
     def end(self):
+        """Free what it holds."""
         if self.forecaster is not None:
             self.forecaster.end()
 
