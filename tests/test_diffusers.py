@@ -109,6 +109,20 @@ def test_the_noisy_part_of_what_a_network_is_given_is_found_by_the_shape_of_what
     assert noisy_part(torch.empty(given), torch.empty(gives)) == part
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_flow_that_is_told_the_share_of_noise_is_known_from_the_first_visit_on(dtype):
+    pipe = Pipeline(fixed, "flow")
+    one, visits = pipe.unet.forward, []
+    pipe.unet.forward = lambda sample, timestep, **kwargs: one(sample, 1000 * timestep.double(), **kwargs)
+    made = enable(pipe, calls=4)
+    pipe.scheduler.set_timesteps(12)
+    for t in pipe.scheduler.timesteps:
+        pipe.unet(torch.ones(1, 3, 4, 4), t.to(dtype) / 1000, return_dict=False)
+        visits.append(made.report.visits[-1].node)
+        pipe.scheduler._step_index = len(visits)
+    assert visits == list(range(12)) and made.report.calls == 4
+
+
 # What is not touched.
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from ..hosts import Stepping
+from ..trust import ROUNDED
 
 FAR = 1e4  # the sigma that stands for pure noise, where flows begin; from 200 to 1e4 a mixture's pictures were alike
 
@@ -117,8 +118,16 @@ class Walk:
             index = self.start + scheduler.counter
         if index is not None:
             return index if index < len(self._places) else None
-        shared = torch.as_tensor(timestep).unique().tolist()
-        return next((i for i, place in enumerate(self._places) if shared == [place]), None)
+        told = torch.as_tensor(timestep).unique().tolist()
+        return self._place(told[0], scheduler) if len(told) == 1 else None
+
+    def _place(self, told, scheduler):
+        """The timestep ``told``; networks of flows may be told t / 1000, in the dtype of x."""
+        if told in self._places:
+            return self._places.index(told)
+        shares = [place / scheduler.config.get("num_train_timesteps", 1) for place in self._places]
+        near = min(range(len(shares)), key=lambda i: abs(shares[i] - told))
+        return near if self.kind == "flow" and abs(shares[near] - told) <= ROUNDED * told else None
 
     def step(self, position):
         """The step that a visit serves, where it is known how many visits a step has."""
