@@ -33,9 +33,10 @@ setup(
     extras_require={
         "bench": bench,  # what benchmark.py compares with; each may be missing. benchmark.sh adds more
         "demo": demo,
+        "diffusers": ["diffusers>=0.42"],
         "judges": judges,  # FLIP and SSIMULACRA2, on the page of compare.py
         "train": train,
-        "test": [*train, *judges, "hypothesis", "matplotlib", "pytest", "pytest-randomly", "selenium"],
+        "test": [*train, *judges, "diffusers", "hypothesis", "matplotlib", "pytest", "pytest-randomly", "selenium"],
     },
     entry_points={
         "console_scripts": [

@@ -133,7 +133,13 @@ def test_a_modular_loop_runs_the_network_for_no_branch_where_its_guider_forecast
     x = denoised(pipe)
     assert len(runs) == 20 and (streams.report.calls, streams.report.forecasts) == (10, 10)
     assert off(x, full) < 0.03
-    denoised(pipe, 7, latents=numbers(2, 16, 2, 2, 4), prompt_embeds=PROMPT.repeat(2, 1, 1), negative_prompt_embeds=NEGATIVE.repeat(2, 1, 1))
+    denoised(
+        pipe,
+        7,
+        latents=numbers(2, 16, 2, 2, 4),
+        prompt_embeds=PROMPT.repeat(2, 1, 1),
+        negative_prompt_embeds=NEGATIVE.repeat(2, 1, 1),
+    )
     assert torch.equal(denoised(pipe), x)
     disable(pipe)
     assert pipe.guider is guider and type(guider) is ClassifierFreeGuidance

@@ -97,7 +97,9 @@ class Pipeline:
         self.unet = Known(image, self.scheduler)
 
 
-def sample(pipe, steps, conds=(None,), x=None, combine=lambda outputs, i: outputs[0], start=0, begun=False, dtype=torch.float64):
+def sample(
+    pipe, steps, conds=(None,), x=None, combine=lambda outputs, i: outputs[0], start=0, begun=False, dtype=torch.float64, batch=2
+):
     """The loop of diffusers' pipelines, from step ``start`` on, with a run of the network for each of ``conds`` (of a step).
 
     ``begun``: the timesteps are those of the last run. ``dtype`` is the network's.
@@ -108,7 +110,7 @@ def sample(pipe, steps, conds=(None,), x=None, combine=lambda outputs, i: output
         made.set_timesteps(steps)
     if start and hasattr(made, "set_begin_index"):
         made.set_begin_index(start)
-    x = torch.randn(2, 3, 4, 4, generator=rng, dtype=torch.float64) if x is None else x
+    x = torch.randn(batch, 3, 4, 4, generator=rng, dtype=torch.float64) if x is None else x
     x = x * getattr(made, "init_noise_sigma", 1.0)
     drawn = {"generator": rng} if "generator" in inspect.signature(made.step).parameters else {}
     for i, t in enumerate(made.timesteps[start:]):

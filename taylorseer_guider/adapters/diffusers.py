@@ -63,7 +63,7 @@ class ForecastHook(ModelHook):
         self._streams = streams
 
     def initialize_hook(self, module):
-        self._signature = inspect.signature(module.forward)
+        self._signature = inspect.signature(getattr(module, "_orig_mod", module).forward)  # that of what is compiled
         return module
 
     def deinitalize_hook(self, module):

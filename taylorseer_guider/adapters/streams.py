@@ -71,9 +71,9 @@ class Streams:
             logger.warning("every visit computes: at which sigmas %s with prediction_type %r steps is not known", name, kind)
 
     def end(self):
-        """The run is over: free what it holds."""
+        """The run is over, or given up: free what it holds."""
         for stream in self._found:
-            stream.end()
+            stream.end(quietly=True)
 
     def _stream(self, asker, cond, position, guided):
         """The one that was under ``cond`` a position before, else, where conditions are made anew, the first; or a new one.
@@ -82,7 +82,7 @@ class Streams:
         """
         for stream in self._found:
             if stream.position < position - 1:
-                stream.end()
+                stream.end(quietly=True)
         free = [stream for stream in self._found if stream.asker == asker and stream.position == position - 1]
         same = [stream for stream in free if stream.under(cond)]
         chosen = (same or [stream for stream in free if stream.under(None)] or [None])[0]
@@ -123,7 +123,6 @@ class Stream:
         """What the network's output is to be, where it gave ``output``, or None where it was not run."""
         if self.forecaster is None:
             self._like, self._cut = output, noisy_part(x, output)
-            self._plain = self._cut is None
             self.forecaster = self._made()
             self._ask(x)
         asked, self._asked = self._asked, None
@@ -135,42 +134,40 @@ class Stream:
             return output
         return self._output(x, answer)
 
-    def end(self):
-        """Free what it holds."""
+    def end(self, quietly=False):
+        """Free what it holds. FloatingPointError, unless ``quietly``, for an output that was not finite."""
         if self.forecaster is not None:
-            self.forecaster.end()
+            self.forecaster.end(quietly)
 
     def _made(self):
-        """The forecaster of this stream's images, or, where they are not known or no gain, of the outputs as they are."""
-        made, known = Forecaster(None, self._walk.known, self._scale, **self._options), self._walk.known
+        """The forecaster of this stream's images, or, where they are not known, of the outputs as they are."""
+        known = self._walk.known
+        made = Forecaster(None, known, self._scale, **self._options)
         settings, given = made.settings, made.settings.forecast
         if settings.calls is not None:
             settings = replace(settings, calls=min(settings.calls, len(self._walk.sigmas) - 1))
-        smooth = known.method is None and not known.stirs and given.quantity == AUTO
-        if self._plain and known.stirs:
-            settings = replace(settings, use_cache=False)
-        self._plain = self._plain or smooth or settings.computes_all
-        if self._plain:
+        if self._cut is None:  # of noisy x, outputs as they are would hand on the noise that was there
             coordinate = "rho" if given.coordinate == AUTO else given.coordinate
-            settings = replace(settings, forecast=replace(given, quantity="denoised", coordinate=coordinate))
+            as_they_are = replace(given, quantity="denoised", coordinate=coordinate)
+            settings = replace(settings, forecast=as_they_are, use_cache=settings.use_cache and not known.stirs)
         made.settings = settings
         made.begin(torch.tensor(self._walk.sigmas, dtype=torch.float64))
         return made
 
     def _noisy(self, x):
         """image + sigma * noise, in at least float32; where outputs are forecast as they are, nobody asks for it."""
-        if self._plain:
+        if self._cut is None:
             return self._like if x is None else x
         return self._wide(x) / self._related[0]
 
     def _image(self, x, output):
-        if self._plain:
+        if self._cut is None:
             return output
         _, on_x, on_output = self._related
         return on_x * self._wide(x) + on_output * wide(output)
 
     def _output(self, x, image):
-        if self._plain:
+        if self._cut is None:
             return image
         _, on_x, on_output = self._related
         return ((image - on_x * self._wide(x)) / on_output).to(self._like.dtype)
