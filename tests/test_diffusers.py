@@ -10,6 +10,7 @@ from problems import GaussianMixture, decibels
 pytest.importorskip("diffusers")
 
 from diffusers import LCMScheduler
+
 from taylorseer_guider.adapters.diffusers import disable, enable
 from taylorseer_guider.adapters.streams import noisy_part
 from tiny_diffusers import SCHEDULERS, SD, Pipeline, sample
@@ -89,10 +90,8 @@ def test_the_table_of_the_page_holds(capsys):
             to_exact.append(0 if exact is None else decibels(x, exact))
             disable(pipe)
         first = 0 if exact is None else decibels(full, exact)
-        cells = [
-            f"{near:.1f}" + (f" / {nearer:.1f}" if exact is not None else "")
-            for near, nearer in zip(to_full, to_exact, strict=True)
-        ]
+        pairs = zip(to_full, to_exact, strict=True)
+        cells = [f"{near:.1f}" if exact is None else f"{near:.1f} / {nearer:.1f}" for near, nearer in pairs]
         lines.append(f"| {name} | {first:.1f} | {' | '.join(cells)} |")
         if name in LANDING:
             assert to_exact[0] > first + 3

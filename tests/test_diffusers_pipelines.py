@@ -9,8 +9,9 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers", reason="diffusers has its pipelines only beside it")
 
 from diffusers.guiders import AdaptiveProjectedGuidance, ClassifierFreeGuidance, ClassifierFreeZeroStarGuidance
-from diffusers.modular_pipelines.stable_diffusion_3.denoise import StableDiffusion3DenoiseStep as SD3
+from diffusers.modular_pipelines.stable_diffusion_3.denoise import StableDiffusion3DenoiseStep
 from diffusers.modular_pipelines.wan.denoise import Wan22DenoiseStep, WanDenoiseStep
+
 from taylorseer_guider.adapters.diffusers import disable, enable
 from tiny_diffusers import scheduler
 from tiny_pipelines import PIPELINES, modular, numbers, wan_transformer
@@ -133,13 +134,8 @@ def test_a_modular_loop_runs_the_network_for_no_branch_where_its_guider_forecast
     x = denoised(pipe)
     assert len(runs) == 20 and (streams.report.calls, streams.report.forecasts) == (10, 10)
     assert off(x, full) < 0.03
-    denoised(
-        pipe,
-        7,
-        latents=numbers(2, 16, 2, 2, 4),
-        prompt_embeds=PROMPT.repeat(2, 1, 1),
-        negative_prompt_embeds=NEGATIVE.repeat(2, 1, 1),
-    )
+    twice = {"prompt_embeds": PROMPT.repeat(2, 1, 1), "negative_prompt_embeds": NEGATIVE.repeat(2, 1, 1)}
+    denoised(pipe, 7, latents=numbers(2, 16, 2, 2, 4), **twice)
     assert torch.equal(denoised(pipe), x)
     disable(pipe)
     assert pipe.guider is guider and type(guider) is ClassifierFreeGuidance
@@ -150,7 +146,7 @@ def test_a_modular_loop_runs_the_network_for_no_branch_where_its_guider_forecast
     ("guider", "runs_of_full", "most"),
     [
         (ClassifierFreeGuidance(guidance_scale=1.0), 20, 10),
-        (ClassifierFreeGuidance(guidance_scale=4.0, start=0.2, stop=0.7), 30, 18),  # history is that of one kind of guidance
+        (ClassifierFreeGuidance(guidance_scale=4.0, start=0.2, stop=0.7), 30, 18),  # begins with a call of each kind
         (ClassifierFreeZeroStarGuidance(guidance_scale=4.0), 40, 22),  # its first output is nothing to go by
         (AdaptiveProjectedGuidance(guidance_scale=4.0), 40, 20),
     ],
@@ -193,7 +189,12 @@ def test_a_loop_that_hands_its_guider_no_latents_has_its_outputs_forecast():
     pipe, call = PIPELINES["sd3"](scheduler("flow"))
     runs = counted(pipe.transformer)
     given = {name: value for name, value in call.items() if "embeds" in name}
-    made = modular(SD3, transformer=pipe.transformer, scheduler=pipe.scheduler, guider=ClassifierFreeGuidance(guidance_scale=4.0))
+    made = modular(
+        StableDiffusion3DenoiseStep,
+        transformer=pipe.transformer,
+        scheduler=pipe.scheduler,
+        guider=ClassifierFreeGuidance(guidance_scale=4.0),
+    )
     full = denoised(made, latents=numbers(1, 4, 4, 4), **given)
     assert len(runs) == 40
     runs.clear()

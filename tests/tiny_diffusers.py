@@ -1,6 +1,5 @@
 """Diffusers' own classes in tiny, with random weights, and networks in closed form in the place of theirs."""
 
-import functools
 import inspect
 from types import SimpleNamespace
 
@@ -119,16 +118,3 @@ def sample(
         outputs = [pipe.unet(scaled, t, encoder_hidden_states=cond, return_dict=False)[0].double() for cond in asked]
         x = made.step(combine(outputs, i), t, x, return_dict=False, **drawn)[0].double()
     return x
-
-
-def counted(network):
-    """``network``, whose runs are counted in the list that comes with it."""
-    original, runs = network.forward, []
-
-    @functools.wraps(original)
-    def forward(*args, **kwargs):
-        runs.append(1)
-        return original(*args, **kwargs)
-
-    network.forward = forward
-    return network, runs

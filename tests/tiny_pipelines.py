@@ -1,4 +1,4 @@
-"""Diffusers' own pipelines in tiny, of random weights: (pipeline, arguments of a call that gives latents). Nothing is downloaded."""
+"""Diffusers' own pipelines in tiny, of random weights: (pipeline, the arguments of a call that gives latents). No downloads."""
 
 import functools
 
@@ -110,13 +110,8 @@ def wan(scheduler):
 
 def modular(steps, **components):
     """A modular pipeline that sets timesteps and makes ``steps`` (a class of blocks), with these components."""
-
-    class Blocks(SequentialPipelineBlocks):
-        model_name = "wan"
-        block_classes = [WanSetTimestepsStep, steps]  # noqa: RUF012: a contract of theirs
-        block_names = ["set_timesteps", "denoise"]  # noqa: RUF012
-
-    pipe = Blocks().init_pipeline()
+    parts = {"block_classes": [WanSetTimestepsStep, steps], "block_names": ["set_timesteps", "denoise"], "model_name": "wan"}
+    pipe = type("Blocks", (SequentialPipelineBlocks,), parts)().init_pipeline()
     pipe.update_components(**components)
     return quiet(pipe)
 
