@@ -162,6 +162,19 @@ def test_other_guiders_forecast_what_they_combine(guider, runs_of_full, most):
     assert len(runs) <= most
 
 
+def test_one_guider_under_two_names_forecasts_once():
+    guider, transformer = ClassifierFreeGuidance(guidance_scale=4.0), wan_transformer()
+    runs = counted(transformer)
+    parts = {"transformer": transformer, "transformer_2": transformer, "guider": guider, "guider_2": guider}
+    pipe = modular(Wan22DenoiseStep, scheduler=scheduler("flow"), **parts)
+    full = denoised(pipe)
+    runs.clear()
+    enable(pipe, calls=5)
+    assert off(denoised(pipe), full) < 0.1 and len(runs) == 10
+    disable(pipe)
+    assert type(guider) is ClassifierFreeGuidance and torch.equal(denoised(pipe), full)
+
+
 def test_a_forecasting_guider_is_one_of_its_class_and_its_copies_forecast_too():
     pipe, runs = wan_modular(ClassifierFreeGuidance(guidance_scale=4.0))
     streams = enable(pipe, calls=5)
@@ -189,12 +202,8 @@ def test_a_loop_that_hands_its_guider_no_latents_has_its_outputs_forecast():
     pipe, call = PIPELINES["sd3"](scheduler("flow"))
     runs = counted(pipe.transformer)
     given = {name: value for name, value in call.items() if "embeds" in name}
-    made = modular(
-        StableDiffusion3DenoiseStep,
-        transformer=pipe.transformer,
-        scheduler=pipe.scheduler,
-        guider=ClassifierFreeGuidance(guidance_scale=4.0),
-    )
+    parts = {"transformer": pipe.transformer, "scheduler": pipe.scheduler}
+    made = modular(StableDiffusion3DenoiseStep, **parts, guider=ClassifierFreeGuidance(guidance_scale=4.0))
     full = denoised(made, latents=numbers(1, 4, 4, 4), **given)
     assert len(runs) == 40
     runs.clear()

@@ -52,7 +52,8 @@ def disable(pipe: object) -> None:
 
 
 def _parts(pipe, names):
-    return [part for name in names if (part := getattr(pipe, name, None)) is not None]
+    """What ``pipe`` has of these, each once: two names may share one."""
+    return list(dict.fromkeys(part for name in names if (part := getattr(pipe, name, None)) is not None))
 
 
 class ForecastHook(ModelHook):
