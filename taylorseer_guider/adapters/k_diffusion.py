@@ -28,7 +28,8 @@ class Forecasting:
     ``model`` gives the denoised x, guided if there is guidance; its attributes are this one's, since samplers and wrappers read
     ``model.inner_model``. ``sigmas`` (n,) are those that the sampler is given, and ``sampler`` is that function; one that is not
     in ``SAMPLERS``, or left out, is taken to add noise, and one in ``ADAPTIVE`` has all of its outputs computed. ``options`` are
-    a ``Forecaster``'s, whose ValueErrors are raised. One instance serves any number of pictures, one after the other.
+    a ``Forecaster``'s, ``scale`` among them, and so are the ValueErrors. One instance serves any number of pictures, one after
+    the other.
     """
 
     def __init__(
