@@ -27,8 +27,8 @@ LEAST = 1 / 8  # of x_k, in units of its noise that is left: what the host's x k
 class Moved:
     """A ``budget`` on another schedule.
 
-    ``inputs``: by node, what the denoiser is called with where that is not the host's own x and sigma: (sigma, a row whose weights
-    make x).
+    ``inputs``: by node, what the denoiser is called with where that is not the host's own x and sigma: (sigma, a row whose
+    weights make x).
     """
 
     budget: object
