@@ -14,6 +14,7 @@ from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference, Walker
 from .recorded import Recollection
+from .squares import near
 from .theory import Theory
 from .walk import Problem, fit, mean_squares
 
@@ -47,7 +48,7 @@ class Lesson:
         ended = self.alone(asked)
         problem = self.problem(asked)
         alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
-        found = fit(problem, spread(self.run.schedule.nodes, calls))
+        found = fit(problem, spread(self.run.schedule.nodes, calls), near)
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
         if probe and self.named:
             about["fingerprint"] = fingerprint(self.run)

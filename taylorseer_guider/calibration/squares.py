@@ -3,8 +3,8 @@
 import torch
 
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, once every regressor has unit length
-NEAR = 1.0  # the strength where samples are too few to choose one by
-FEW = 4  # samples
+NEAR = (1.0,)  # where nothing is left out to choose one by: weights that move little from theory's
+FEW = 4  # samples, of which none is left out
 FOLDS = 8
 USUAL = 30.0  # times the geometric mean of all samples' square errors: one that is farther off counts less
 ROUNDS = 4  # of solving with what each sample counts then
@@ -21,7 +21,7 @@ def gram(tensors):
     return total.cpu() / flat[0].shape[1]
 
 
-def solve(grams, theory, blocks=1):
+def solve(grams, theory, blocks=1, strengths=STRENGTHS):
     """Weights of all but the last of the tensors that ``grams`` (S, m, m) came from, which fit the last one best.
 
     ``theory`` are weights that need no fit (m - 1 floats), for as many ``blocks``, each of x and of outputs, newest first. Where
@@ -30,17 +30,17 @@ def solve(grams, theory, blocks=1):
     each output less the one before. How large a difference is on other pictures, a few do not tell: none counts as less than the
     noise in x, or than the newest output where that is less.
 
-    The strength of the ridge is the one that does best on samples left out of the fit, in the mean of their dB. A sample that
-    nothing fits, such as a picture that has turned into another one, does not spoil the others: squares are weighed by
-    1 / (error + ``USUAL``), as for Cauchy's loss (Beaton and Tukey, Technometrics 1974). Returns (m - 1 floats, mean square
-    residual).
+    The strength of the ridge is the one of ``strengths`` that does best on samples left out of the fit, in the mean of their dB;
+    ``NEAR`` where there are few. A sample that nothing fits, such as a picture that has turned into another one, does not spoil
+    the others: squares are weighed by 1 / (error + ``USUAL``), as for Cauchy's loss (Beaton and Tukey, Technometrics 1974).
+    Returns (m - 1 floats, mean square residual).
     """
     theory = torch.tensor(theory, dtype=grams.dtype)
     moves = _differences(len(theory), blocks).to(grams)
     known = torch.block_diag(moves, torch.ones(1, 1).to(grams))
     known[-1, :-1] = -theory
     changed = known @ grams @ known.T
-    found, errors = _robust(changed, _least(grams.mean(0), changed.mean(0), blocks))
+    found, errors = _robust(changed, _least(grams.mean(0), changed.mean(0), blocks), strengths if len(grams) >= FEW else NEAR)
     return (theory + found @ moves).tolist(), float(errors.mean())
 
 
@@ -58,9 +58,14 @@ def _least(total, changed, blocks):
     return torch.stack(floors).repeat_interleave(size - 1)
 
 
-def _robust(grams, least):
+def near(grams, theory, blocks=1):
+    """As ``solve``, where all samples are of one run and say little of others."""
+    return solve(grams, theory, blocks, NEAR)
+
+
+def _robust(grams, least, strengths):
     """(weights (n,), square errors (S,)) of a fit to ``grams`` (S, n + 1, n + 1), the last tensor being the target."""
-    strengths, folds = (STRENGTHS, min(len(grams), FOLDS)) if len(grams) >= FEW else ((NEAR,), 0)
+    folds = min(len(grams), FOLDS) if len(strengths) > 1 else 0
     left_out = torch.arange(len(grams)) % max(folds, 1)
     kept = torch.ones(folds + 1, len(grams), dtype=grams.dtype)  # by each fit; the last one keeps all
     kept[left_out, torch.arange(len(grams))] *= 0.0 if folds else 1.0

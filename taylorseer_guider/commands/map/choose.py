@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 
 from ...calibration.ode import Reference, Walker, stops
+from ...calibration.squares import near
 from ...calibration.theory import Theory
 from ...calibration.walk import Problem, fit, given
 from ...forecast import COORDINATES, QUANTITIES
@@ -91,7 +92,7 @@ class Foresight:
         """The Foretold of ``learn: true``: weights learnt from this course, on the ``other`` one, which they have not seen."""
         nodes, ends = spread(self.course.schedule.nodes, calls), []
         for recall, unseen in zip(self.recalls, other.recalls, strict=True):
-            weights = [row.weights for row in fit(self._problem(recall, calls), nodes).budget.rows]
+            weights = [row.weights for row in fit(self._problem(recall, calls), nodes, near).budget.rows]
             ends += fit(other._problem(unseen, calls), nodes, given(weights)).ends
         return other._ended(calls, {"learn": True}, ends)
 
