@@ -112,12 +112,17 @@ class Calibration:
     about: dict = field(default_factory=dict)  # samples, shapes, dtype, reference: for people, not checked against a run
 
     def budget(self, calls: int | None = None) -> Budget:
-        """The budget of ``calls`` calls; None picks the only one. ValueError where that is not possible, with the list."""
-        if calls is None and len(self.budgets) == 1:
-            return next(iter(self.budgets.values()))
+        """The budget of ``calls`` calls; None picks the only one.
+
+        ValueError where that is not possible, with the list and the nearest to either side. Weights of two budgets cannot be
+        mixed for one in between: they are of outputs at other nodes.
+        """
+        known = sorted(self.budgets)
+        if calls is None and len(known) == 1:
+            return self.budgets[known[0]]
         if calls not in self.budgets:
-            known = ", ".join(map(str, sorted(self.budgets)))
-            raise ValueError(f"calls={calls!r}: this calibration holds budgets of {known} calls; name one of them")
+            remedy = "name one of them" if calls is None else _nearest(known, calls)
+            raise ValueError(f"calls={calls!r}: this calibration holds budgets of {_listed(known)} calls; {remedy}")
         return self.budgets[calls]
 
     def nearest(self, calls: int) -> Budget:
@@ -171,6 +176,17 @@ class Calibration:
         if "calls" in data and list(top.wholes("calls", 1, len(fitted.sigmas))) != sorted(budgets):
             raise ValueError(f"it says calls: {brief(data['calls'])} and holds budgets of {brief(sorted(budgets))}")
         return cls(fitted, branches, history, budgets, top.get("about") or {})
+
+
+def _nearest(known, calls):
+    """The nearest of ``known`` (rising) to either side of ``calls``, in words."""
+    near = [*[one for one in known if one < calls][-1:], *[one for one in known if one > calls][:1]]
+    return f"the nearest {'is' if len(near) == 1 else 'are'} {_listed(near)}"
+
+
+def _listed(numbers):
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _budget(reader, calls, fitted, branches, history):

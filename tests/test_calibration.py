@@ -170,9 +170,9 @@ def test_a_run_that_does_not_fit_is_refused_with_both_values(euler_file, problem
 
 def test_options_of_a_calibration_are_checked_at_construction(fitted):
     name, _, path = fitted
-    with pytest.raises(ValueError, match="budgets of 5, 8 calls"):
+    with pytest.raises(ValueError, match="calls=None: .* budgets of 5 and 8 calls; name one of them"):
         sampler(name, scale=SCALE, calibration=path)
-    with pytest.raises(ValueError, match="budgets of 5, 8 calls"):
+    with pytest.raises(ValueError, match="calls=7: .* budgets of 5 and 8 calls; the nearest are 5 and 8"):
         sampler(name, scale=SCALE, calibration=path, calls=7)
     with pytest.raises(ValueError, match="cannot be read"):
         sampler(name, scale=SCALE, calibration=path + ".absent")

@@ -28,6 +28,18 @@ def test_a_file_reads_back_as_what_was_saved_and_is_plain_text(tmp_path):
     assert "sampler: EulerEDMSampler" in text and "nodes: [0, 2]" in text and "!" not in text
 
 
+@pytest.mark.parametrize(
+    ("calls", "remedy"),
+    [(9, "the nearest are 8 and 10"), (4, "the nearest is 5"), (20, "the nearest is 13"), (None, "name one of them")],
+)
+def test_a_budget_that_is_not_held_is_refused_with_the_nearest(calls, remedy):
+    several = replace(example(), budgets=dict.fromkeys((8, 5, 6, 13, 10), example().budgets[2]))
+    with pytest.raises(
+        ValueError, match=f"^calls={calls}: this calibration holds budgets of 5, 6, 8, 10 and 13 calls; {remedy}$"
+    ):
+        several.budget(calls)
+
+
 THREE = tuple(Row(step, sigma, True, (0.1,) * (1 + 2 * (step + 1))) for step, sigma in enumerate(SIGMAS[:3]))
 
 

@@ -200,7 +200,7 @@ MISTAKES = [
     (["sampler_config.params.guider_config.params.coordinate=rhoo"], "choose one of auto, sigma, rho, log_sigma, asinh"),
     (["sampler_config.params.guider_config.params.intervall=3"], "unknown option intervall"),
     (["--scale", "2"], "--scale 2: calibrations ship for scale 1.0, 1.5, 2.5; give one of these"),
-    (["--calls", "9"], "budgets of 5, 6, 7, 8, 10, 13 calls"),
+    (["--calls", "9"], "calls=9: this calibration holds budgets of 5, 6, 7, 8, 10 and 13 calls; the nearest are 8 and 10"),
     (["--calibration", "/nowhere.yaml"], "cannot be read"),
     (["--calibration", OWN, "--scale", "2"], "guider is VanillaCFG here, it was fitted for IdentityGuider"),
     (["--calibration", OWN, "--interval", "2"], "--interval 2: the calibration decides that; leave it out"),
