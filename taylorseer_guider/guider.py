@@ -43,9 +43,10 @@ class TaylorSeerGuider(shim.Skipping):
                      wins over interval, plan.warmup and plan.tail
     calibration      file of plans and weights solved for this model (``calibrate``), at one scale or for a range; of the other
                      options only use_cache, calls, guider_config, history and the scale then count
-    learn            with calls: true: the first picture of a sampler, schedule, scale and size is the host's full run, and
-                     weights are learnt from it for all later ones, for no more calls than it took; or a file, which is read if it
-                     is there, and else written then
+    learn            with calls: true: the first picture of a scale and size on Euler's or Heun's sampler is the host's full run,
+                     and weights are learnt from it for all later ones, for no more calls than it took, on DPM++2M, linear
+                     multistep and other schedules, too, as far as a calibration serves those; or a file, which is read if it is
+                     there, and else written then
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     plan             nodes       step indices to call at; wins over interval, warmup and tail

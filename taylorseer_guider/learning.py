@@ -3,18 +3,19 @@
 import logging
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from .calibrated import Calibrated, describe, require_same
+from .calibrated import Calibrated, describe, policy_for, require_same
 from .calibration_file import Calibration
 from .hosts import stepping
 from .policy import Everything, Keep
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
+ROOM = 1.5  # nodes for each call: a run of fewer has left too little choice for what was learnt to serve runs of more
 CLEAR = 1.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from
 
 
@@ -54,22 +55,29 @@ class Learnt:
         if self.calibration is None:
             return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not beaten"
         nodes = ", ".join(map(str, self.nodes))
-        return f"{source}: {self.calls} calls at nodes {nodes}; {self.db:.1f} dB there, {self.alone_db:.1f} with `calls` alone"
+        return (
+            f"{source}: {self.calls} calls at its nodes {nodes}; {self.db:.1f} dB there, {self.alone_db:.1f} with `calls` alone"
+        )
 
 
 class Learner:
     """What the guider with these ``settings`` has learnt. It belongs to that guider alone; threads may share it.
 
-    The first run of a sampler class, schedule, scale and size is a full one. Runs that begin before it has been learnt from are
-    full ones, too. A file, where there is one, stands for the run that it was learnt from; ValueError for one that does not.
+    The first run at a scale and size that steps as Euler's or Heun's method does is a full one, and so are those that begin
+    before it has been learnt from. What was learnt serves other samplers and schedules, too, as far as a calibration does
+    (``calibrated.policy_for``); where it does not, they are learnt anew. A file, where there is one, stands for the run that it
+    was learnt from; ValueError for one that does not.
     """
 
     def __init__(self, settings):
         self.settings = settings
         self._known, self._busy, self._said, self._lock = {}, set(), set(), threading.Lock()
         self._path = None if settings.learn is True else Path(settings.learn)
-        self._file = self._read() if self._path and self._path.exists() else None
+        self._of_file = self._file = None  # of what runs the file is, and what was learnt from them
         self._checked = False
+        if self._path and self._path.exists():
+            self._of_file, self._file = self._read()
+            self._known[self._of_file] = self._file
         if self._path and not self._path.absolute().parent.is_dir():
             raise ValueError(f"learn={str(self._path)!r}: there is no such folder; make it, or name another file")
 
@@ -79,69 +87,82 @@ class Learner:
     def _read(self):
         found = Calibration.load(self._path)
         try:
-            found.budget(self.settings.calls)
-            Learnt.of(found, self.settings.calls)
-            if not all(math.isfinite(number) for number in found.about["fingerprint"]) or not found.about["shapes"][0]:
+            learnt, shape = Learnt.of(found, self.settings.calls), tuple(map(int, found.about["shapes"][0]))
+            if not all(math.isfinite(number) for number in found.about["fingerprint"]) or not shape:
                 raise ValueError
         except (KeyError, IndexError, TypeError, ValueError) as error:
             why = str(error) if type(error) is ValueError and str(error) else "it was not learnt; give it as `calibration`"
             raise ValueError(f"learn={str(self._path)!r}: {why}") from None
-        return found
+        return (found.fitted, shape), learnt
 
     def policy(self, guider, schedule, sampler, x, alone, dtype):
         """The policy of a run of ``sampler`` from ``x``; ``alone`` is the one of `calls` alone."""
         key = None if x is None else self._key(guider, schedule, sampler, getattr(x, "shape", None))
         if key is None:
             return alone
-        if key not in self._known and self._fits(key, dtype):
-            self._known[key] = Learnt.of(self._file, self.settings.calls)
-        learnt = self._known.get(key)
-        if learnt is None:
-            return Everything("to be learnt from", Keep(record=LIMIT))
-        if learnt.calibration is None:
+        known = stepping(sampler)
+        found = self._served(key, known, alone, dtype)
+        if found is None and known.method is None:
+            self._say(
+                key, "nothing is learnt from %s, whose runs go by `calls: %d` alone; what Euler's or Heun's sampler teaches at "
+                "this scale and size would serve them", type(sampler).__name__, self.settings.calls,
+            )  # fmt: skip
             return alone
-        return Calibrated(learnt.calibration, learnt.calibration.budgets[learnt.calls], self.settings.history, "learnt")
+        return found or Everything("to be learnt from", Keep(record=LIMIT))
 
     def _key(self, guider, schedule, sampler, shape):
-        """What runs have in common that are learnt together; None, and the log says why, where nothing can be learnt."""
+        """(what a run is, as a Fitted, the shape of a sample); None, and the log says why, where nothing learnt can serve it."""
         try:
             if shape is None:
                 raise ValueError(f"{type(sampler).__name__} does not say what it samples")
-            return describe(sampler, stepping(sampler), guider, schedule.keys), tuple(shape[1:])
+            return describe(sampler, stepping(sampler), guider, schedule.keys, served=True), tuple(shape[1:])
         except (RuntimeError, TypeError, ValueError) as error:  # a scale for each sample, too
-            if str(error) not in self._said:
-                self._said.add(str(error))
-                logger.warning("nothing is learnt: %s; these runs go by `calls: %d` alone", error, self.settings.calls)
+            self._say(str(error), "nothing is learnt: %s; these runs go by `calls: %d` alone", error, self.settings.calls)
         return None
 
-    def _fits(self, key, dtype):
-        """Whether the file is of runs like ``key``; where it is of others, the log says so."""
-        if self._file is None:
-            return False
-        fitted, shape = key
-        try:
-            require_same(self._file.fitted, fitted, dtype)
-            if list(shape) != self._file.about["shapes"][0]:
-                raise ValueError(f"x is {list(shape)} here, it was learnt for {self._file.about['shapes'][0]}")
-        except ValueError as error:
-            if key not in self._said:
-                self._said.add(key)
-                logger.warning("learn=%r: %s; these runs are learnt anew, and the file stays as it is", str(self._path), error)
-            return False
-        return True
+    def _served(self, key, known, alone, dtype):
+        """The policy of runs like ``key``, which step as is ``known``, by what was learnt; None where nothing serves them."""
+        for of, learnt in sorted(self._known.items(), key=lambda item: (item[1].reason is not None, item[0] != key)):
+            try:
+                found = self._made(of, learnt, key, known, alone, dtype)
+            except ValueError as error:
+                if of == self._of_file:
+                    self._say((of, key), "learn=%r: %s; the file stays, and these runs do without", str(self._path), error)
+            else:
+                self._known[key] = learnt
+                return found
+        return None
+
+    def _made(self, of, learnt, key, known, alone, dtype):
+        """The same by what was ``learnt`` from a run like ``of``. ValueError where that does not serve them."""
+        (theirs, size), (ours, shape) = of, key
+        if size != shape:
+            raise ValueError(f"x is {list(shape)} here, it was learnt for {list(size)}")
+        if learnt.calibration is None:
+            require_same(theirs, ours, dtype)
+            return alone
+        nodes, wanted = (len(fitted.sigmas) - 1 for fitted in (learnt.calibration.fitted, ours))
+        if nodes < min(wanted, ROOM * learnt.calls):
+            raise ValueError(f"it was learnt on {nodes} nodes for {learnt.calls} calls, too few for a run of {wanted}")
+        return replace(policy_for(learnt.calibration, self.settings, ours, known, dtype), reason="learnt")
+
+    def _say(self, once, *message):
+        """Log a warning, but no other one for ``once``."""
+        if once not in self._said:
+            self._said.add(once)
+            logger.warning(*message)
 
     def opens(self, guider, run):
         """``run`` is about to ask for its first output. ValueError where the file is of another checkpoint: that is one call."""
         key = self._key(guider, run.schedule, run.sampler, run.opening.arguments["x"].shape)
         run.report.learnt = self._known.get(key)
-        policy = run.policy
-        if not isinstance(policy, Calibrated) or policy.calibration is not self._file or self._checked:
+        if self._checked or not isinstance(run.policy, Calibrated) or run.report.learnt is not self._file:
             return
         from .calibration.fingerprint import fingerprint, same
 
         with torch.no_grad(), _undrawn(run.opening.arguments["x"].device):
-            found = fingerprint(run)
-        if not same(found, self._file.about["fingerprint"]):
+            found = fingerprint(run, self._of_file[0].sigmas)
+        if not same(found, self._file.calibration.about["fingerprint"]):
             raise ValueError(
                 f"learn={str(self._path)!r}: it was learnt from another checkpoint, which answered fixed noise otherwise; remove "
                 "the file, or name another one"

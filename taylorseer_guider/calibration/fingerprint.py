@@ -12,16 +12,17 @@ SAME = 0.02  # relative: half precision and other machines differ by less, and a
 CONDITIONS = ("cond", "uc")  # of ``denoise``, which differ from picture to picture
 
 
-def fingerprint(run):
+def fingerprint(run, sigmas):
     """``NUMBERS`` elements of the guided output of the sampler of ``run``, which has asked for its first one. One call.
 
-    Conditions keep their shapes and dtypes, and are noise, too: zeros would not show a change of all that multiplies them.
+    It is asked at the middle of ``sigmas``, which are those of the run that was learnt from. Conditions keep their shapes and
+    dtypes, and are noise, too: zeros would not show a change of all that multiplies them.
     FloatingPointError where the output is not finite.
     """
     opening = run.opening
     arguments = OrderedDict(opening.arguments)
     arguments |= {name: _noise(arguments[name]) for name in CONDITIONS if name in arguments}
-    sigma = run.schedule.keys[len(run.schedule.keys) // 2]
+    sigma = sigmas[len(sigmas) // 2]
     x = _noise(arguments["x"]) * (1 + sigma**2) ** 0.5
     probe = Probe.begun(run, x.to(arguments["x"].dtype), inspect.BoundArguments(opening.signature, arguments))
     output = probe.guided(probe.denoise(probe.x, sigma, 1))[0].flatten().double().cpu()

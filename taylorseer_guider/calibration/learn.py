@@ -51,7 +51,7 @@ class Lesson:
         found = fit(problem, spread(self.run.schedule.nodes, calls), near)
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
         if probe and self.named:
-            about["fingerprint"] = fingerprint(self.run)
+            about["fingerprint"] = fingerprint(self.run, self.recollection.sigmas)
         about["cost"] = (probe.calls if probe else 0) + ("fingerprint" in about)
         fitted = describe(self.run.sampler, self.run.stepping, self.guider, self.recollection.sigmas)
         return Learnt.of(Calibration(fitted, BRANCHES, problem.history, {calls: found.budget}, about), calls)
