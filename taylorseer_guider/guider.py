@@ -5,14 +5,13 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
 
 import torch
 
 from . import loops, shim, visits
 from .calibrated import describe, policy_for
 from .calibration_file import Calibration
-from .hosts import HOSTS, only_host, stepping
+from .hosts import stepping
 from .landing import unfitted
 from .learning import Learner
 from .policy import Everything, Policy
@@ -20,7 +19,7 @@ from .report import Report
 from .run import Run, own
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, finite_number, regrouped
-from .standalone.config import get_obj_from_str
+from .wrapping import attributes_of, build, class_by_name, class_by_scale, made_for
 
 SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
 
@@ -86,12 +85,13 @@ class TaylorSeerGuider(shim.Skipping):
         calibration = Calibration.load(settings.calibration) if settings.calibration else None
         if calibration:
             calibration.budget(settings.calls)
-        wrapped = _class_to_wrap(scale, guider_config, settings, inner, calibration)
+        by_scale = guider_config is None
+        wrapped = class_by_scale(scale, settings, inner, calibration) if by_scale else class_by_name(guider_config)
         if wrapped is not self.wrapped:
-            self.__class__ = _made_for(type(self) if self.wrapped is None else type(self).__bases__[0], wrapped)
-        self.settings, self._by_scale = settings, None if guider_config is not None else inner
-        built = _build(self.wrapped, scale, {**((guider_config or {}).get("params") or {}), **inner})
-        self.__dict__.update(_own_attributes(built))
+            self.__class__ = made_for(type(self) if self.wrapped is None else type(self).__bases__[0], wrapped)
+        self.settings, self._by_scale = settings, inner if by_scale else None
+        built = build(self.wrapped, scale, inner if by_scale else {**(guider_config.get("params") or {}), **inner})
+        self.__dict__.update(attributes_of(built, OURS))
         if not hasattr(built, "scale"):
             self.__dict__["scale"] = scale
         self._calibration, self._report = calibration, None
@@ -141,7 +141,7 @@ class TaylorSeerGuider(shim.Skipping):
     def scale(self, scale):
         if self._by_scale is not None:
             finite_number("scale", scale, SCALE_REMEDY)
-            needed = _class_to_wrap(scale, None, self.settings, self._by_scale, self._calibration, self.wrapped)
+            needed = class_by_scale(scale, self.settings, self._by_scale, self._calibration, self.wrapped)
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"
                 raise ValueError(f"scale={scale!r}: {classes}; build another guider with it")
@@ -150,7 +150,7 @@ class TaylorSeerGuider(shim.Skipping):
     def _take(self, scale):
         """Have the wrapped guider combine with ``scale``, whatever class of guider it would be built as."""
         if self._by_scale is not None:
-            self.__dict__.update(_own_attributes(_build(self.wrapped, scale, self._by_scale)))
+            self.__dict__.update(attributes_of(build(self.wrapped, scale, self._by_scale), OURS))
         self.__dict__["scale"] = scale
 
     @contextmanager
@@ -211,8 +211,8 @@ class TaylorSeerGuider(shim.Skipping):
         self._report = report
 
     def __reduce__(self):
-        own = {"_report": None, "_learner": self._learner and Learner(self.settings)}
-        return _remade, (type(self).__bases__[0], self.wrapped), {**self.__dict__, **own}
+        anew = {"_report": None, "_learner": self._learner and Learner(self.settings)}
+        return _remade, (type(self).__bases__[0], self.wrapped), {**self.__dict__, **anew}
 
     def __repr__(self):
         options = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
@@ -240,81 +240,7 @@ def _parted(options):
     return Settings(**{name: options.pop(name) for name in OPTIONS if name in options}), options
 
 
-@cache
-def _made_for(cls, wrapped):
-    """The subclass of ``cls`` that is a guider of the class ``wrapped``, too."""
-    name, scale = f"{cls.__name__}Of{wrapped.__name__}", getattr(wrapped, "scale", None)
-    body = {"wrapped": wrapped, "__module__": cls.__module__, "__doc__": cls.__doc__}
-    if hasattr(scale, "__set__"):  # a property: the wrapped guider computes its scale
-        body["scale"] = scale
-    return type(wrapped)(name, (cls, wrapped), body)
-
-
 def _remade(cls, wrapped):
     """A guider to be filled: a copy has the settings and the class of the original, and no run."""
     shim.install()
-    return object.__new__(_made_for(cls, wrapped))
-
-
-def _class_to_wrap(scale, guider_config, settings, inner, calibration=None, built=None):
-    """The class of guider to wrap; ``built`` is what the guider is already, whose host is the one.
-
-    At scale 1 one branch is enough, but not for a ``calibration`` whose weights are for two there.
-    """
-    if guider_config is None:
-        host = _host_of(built) or only_host()
-        both = calibration is not None and calibration.branches == 2 and calibration.fitted.holds(1)
-        one = scale == 1 and not (inner or both or settings.computes_all) and _doubling_is_the_guiders(host)
-        return host.guider_class("IdentityGuider" if scale == 0 or one else "VanillaCFG")
-    if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
-        raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
-    if not isinstance(guider_config.get("params") or {}, Mapping):
-        raise ValueError(f"guider_config.params={guider_config['params']!r}: give a mapping of the guider's parameters")
-    found = get_obj_from_str(guider_config["target"])
-    if isinstance(found, type) and issubclass(found, TaylorSeerGuider):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: this guider cannot wrap itself; name the host's own")
-    if not isinstance(found, type):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: that is no class; name a guider of the host")
-    if any(vars(cls).get("__slots__") for cls in found.__mro__):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: it has __slots__; wrap a subclass without them")
-    return found
-
-
-def _host_of(built):
-    return built and next((host for host in HOSTS if host.guiders == built.__module__), None)
-
-
-def _doubling_is_the_guiders(host):
-    """Forks whose samplers call the guider with more than ``x, sigma`` double some of the denoiser's arguments themselves."""
-    return len(inspect.signature(host.guider_class("VanillaCFG").__call__).parameters) == 3
-
-
-def _build(cls, scale, params):
-    """The wrapped guider as its own constructor makes it. ValueError for parameters that it does not take."""
-    known = inspect.signature(cls).parameters
-    params = {"scale": scale, **params} if _takes_scale(cls) else params
-    unknown = [name for name in params if name not in known]
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
-        raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
-    return cls(**params)
-
-
-def _takes_scale(cls):
-    """Whether the constructor of ``cls`` takes a ``scale``, or hands it on, in ``**kwargs``, to one that does."""
-    for base in cls.__mro__:
-        known = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
-        if "scale" in known:
-            return True
-        if known and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            return False
-    return False
-
-
-def _own_attributes(built):
-    """The attributes of the wrapped guider ``built``. ValueError where one, or a method, has a name that is an option's here."""
-    taken = (OURS & vars(built).keys()) | {name for cls in type(built).__mro__ for name in OURS & vars(cls).keys()}
-    if taken:
-        name = f"{type(built).__name__}.{min(taken)}"
-        raise ValueError(f"{name}: TaylorSeerGuider has something of that name, too; wrap a guider that calls it otherwise")
-    return vars(built)
+    return object.__new__(made_for(cls, wrapped))

@@ -1,0 +1,87 @@
+"""Which class of guider is wrapped, and how it is made: by a scale alone, or by name; the host's own constructor builds it."""
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+
+from .hosts import HOSTS, only_host
+from .settings import OPTIONS
+from .shim import Skipping
+from .standalone.config import get_obj_from_str
+
+
+def class_by_scale(scale, settings, inner, calibration=None, built=None):
+    """The host's own guider class for ``scale``; ``built`` is the class of one that is there already, whose host is the one.
+
+    At scale 1 one branch is enough, but not for a ``calibration`` whose weights are for two there.
+    """
+    host = _host_of(built) or only_host()
+    both = calibration is not None and calibration.branches == 2 and calibration.fitted.holds(1)
+    one = scale == 1 and not (inner or both or settings.computes_all) and _doubling_is_the_guiders(host)
+    return host.guider_class("IdentityGuider" if scale == 0 or one else "VanillaCFG")
+
+
+def class_by_name(guider_config):
+    """The class that ``guider_config`` (``{target, params}``) names. ValueError for one that cannot be wrapped."""
+    if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
+        raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
+    if not isinstance(guider_config.get("params") or {}, Mapping):
+        raise ValueError(f"guider_config.params={guider_config['params']!r}: give a mapping of the guider's parameters")
+    found = get_obj_from_str(guider_config["target"])
+    if isinstance(found, type) and issubclass(found, Skipping):
+        raise ValueError(f"guider_config.target={guider_config['target']!r}: this guider cannot wrap itself; name the host's own")
+    if not isinstance(found, type):
+        raise ValueError(f"guider_config.target={guider_config['target']!r}: that is no class; name a guider of the host")
+    if any(vars(cls).get("__slots__") for cls in found.__mro__):
+        raise ValueError(f"guider_config.target={guider_config['target']!r}: it has __slots__; wrap a subclass without them")
+    return found
+
+
+def _host_of(built):
+    return built and next((host for host in HOSTS if host.guiders == built.__module__), None)
+
+
+def _doubling_is_the_guiders(host):
+    """Forks whose samplers call the guider with more than ``x, sigma`` double some of the denoiser's arguments themselves."""
+    return len(inspect.signature(host.guider_class("VanillaCFG").__call__).parameters) == 3
+
+
+@cache
+def made_for(cls, wrapped):
+    """The subclass of ``cls`` that is a guider of the class ``wrapped``, too."""
+    name, scale = f"{cls.__name__}Of{wrapped.__name__}", getattr(wrapped, "scale", None)
+    body = {"wrapped": wrapped, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    if hasattr(scale, "__set__"):  # a property: the wrapped guider computes its scale
+        body["scale"] = scale
+    return type(wrapped)(name, (cls, wrapped), body)
+
+
+def build(cls, scale, params):
+    """The wrapped guider as its own constructor makes it. ValueError for parameters that it does not take."""
+    known = inspect.signature(cls).parameters
+    params = {"scale": scale, **params} if _takes_scale(cls) else params
+    unknown = [name for name in params if name not in known]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
+        raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
+    return cls(**params)
+
+
+def _takes_scale(cls):
+    """Whether the constructor of ``cls`` takes a ``scale``, or hands it on, in ``**kwargs``, to one that does."""
+    for base in cls.__mro__:
+        known = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
+        if "scale" in known:
+            return True
+        if known and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            return False
+    return False
+
+
+def attributes_of(built, reserved):
+    """Those of the wrapped guider ``built``. ValueError where one, or a method, has one of the names ``reserved`` for ours."""
+    taken = (reserved & vars(built).keys()) | {name for cls in type(built).__mro__ for name in reserved & vars(cls).keys()}
+    if taken:
+        name = f"{type(built).__name__}.{min(taken)}"
+        raise ValueError(f"{name}: TaylorSeerGuider has something of that name, too; wrap a guider that calls it otherwise")
+    return vars(built)
