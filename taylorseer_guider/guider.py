@@ -18,7 +18,8 @@ from .policy import Everything, Policy
 from .report import Report
 from .run import Run, own
 from .schedule import Schedule, require_falling
-from .settings import OPTIONS, Settings, finite_number, regrouped
+from .settings import OPTIONS, Settings, regrouped
+from .values import finite_number
 from .wrapping import attributes_of, build, class_by_name, class_by_scale, made_for
 
 SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"

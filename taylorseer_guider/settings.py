@@ -1,16 +1,14 @@
-"""What a user may set, and the checks that turn a mistake into one clear line at construction."""
+"""What a user may set. A mistake is one clear line at construction: for one value by ``values``, for several together here."""
 
 import logging
-import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from numbers import Integral, Real
 
 import torch
 
 from .forecast import BASES, COORDINATES, QUANTITIES
+from .values import device_of, dtype_of, one_of, path_of, positive_number, step_indices, whole_number
 
 logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
@@ -29,10 +27,10 @@ class Plan:
     max_skip: int = 3
 
     def __post_init__(self):
-        object.__setattr__(self, "nodes", _indices(self.nodes))
-        _whole("plan.warmup", self.warmup, 0, "how many of the first nodes always call the denoiser")
-        _whole("plan.tail", self.tail, 0, "how many of the last nodes always call the denoiser")
-        _whole("plan.max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
+        object.__setattr__(self, "nodes", step_indices(self.nodes))
+        whole_number("plan.warmup", self.warmup, 0, "how many of the first nodes always call the denoiser")
+        whole_number("plan.tail", self.tail, 0, "how many of the last nodes always call the denoiser")
+        whole_number("plan.max_skip", self.max_skip, 1, "how many nodes in a row `tolerance` may forecast")
         if self.tolerance is not None:
             positive_number("plan.tolerance", self.tolerance, "the error up to which a node is forecast, such as 0.2")
 
@@ -46,9 +44,9 @@ class Forecast:
     basis: str = "newton"
 
     def __post_init__(self):
-        _one_of("forecast.quantity", self.quantity, (AUTO, *QUANTITIES))
-        _one_of("forecast.coordinate", self.coordinate, (AUTO, *COORDINATES))
-        _one_of("forecast.basis", self.basis, BASES)
+        one_of("forecast.quantity", self.quantity, (AUTO, *QUANTITIES))
+        one_of("forecast.coordinate", self.coordinate, (AUTO, *COORDINATES))
+        one_of("forecast.basis", self.basis, BASES)
 
     def quantity_on(self, noisy):
         """The quantity; where it is left out, ``eps``, but ``denoised`` where a sampler may add noise (``noisy``).
@@ -72,8 +70,8 @@ class History:
     device: torch.device | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "dtype", _dtype(self.dtype))
-        object.__setattr__(self, "device", _device(self.device))
+        object.__setattr__(self, "dtype", dtype_of(self.dtype))
+        object.__setattr__(self, "device", device_of(self.device))
 
 
 GROUPS = {"plan": Plan, "forecast": Forecast, "history": History}
@@ -105,17 +103,17 @@ class Settings:
     def __post_init__(self):
         if not isinstance(self.use_cache, bool):
             raise ValueError(f"use_cache={self.use_cache!r}: give true or false; false is the host's own guider")
-        _whole("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
+        whole_number("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
         if self.max_order is not None:
-            _whole("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
-        _one_of("repeat_visits", self.repeat_visits, REPEATS)
+            whole_number("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
+        one_of("repeat_visits", self.repeat_visits, REPEATS)
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is called")
         if self.calls is not None:
-            _whole("calls", self.calls, 1, "how many nodes call the denoiser")
-        object.__setattr__(self, "calibration", _path("calibration", self.calibration))
+            whole_number("calls", self.calls, 1, "how many nodes call the denoiser")
+        object.__setattr__(self, "calibration", path_of("calibration", self.calibration))
         if not isinstance(self.learn, bool):
-            object.__setattr__(self, "learn", _path("learn", self.learn))
+            object.__setattr__(self, "learn", path_of("learn", self.learn))
         for name, group in GROUPS.items():
             object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
         plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}
@@ -198,69 +196,3 @@ def _grouped(name, group, value):
     if unknown := [str(key) for key in value if key not in known]:
         raise ValueError(f"{name}.{unknown[0]}: unknown option; {name} takes {', '.join(known)}")
     return group(**value)
-
-
-def finite_number(name, value, remedy):
-    """Raise ValueError unless ``value`` is a finite real number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: give a finite number; {remedy}")
-
-
-def positive_number(name, value, remedy):
-    """Raise ValueError unless ``value`` is a finite number above 0."""
-    finite_number(name, value, remedy)
-    if value <= 0:
-        raise ValueError(f"{name}={value!r}: give a number above 0; {remedy}")
-
-
-def _whole(name, value, least, remedy):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r}: give a whole number from {least} up; {remedy}")
-
-
-def _one_of(name, value, known):
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
-
-
-def _path(name, value):
-    if value is None:
-        return None
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ValueError(f"{name}={value!r}: give the path of a file")
-    return os.fspath(value)
-
-
-def _indices(nodes):
-    if nodes is None:
-        return None
-    remedy = "give a list of step indices such as [0, 3, 6, 9]"
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
-        raise ValueError(f"plan.nodes={nodes!r}: {remedy}")
-    nodes = tuple(nodes)
-    for index in nodes:
-        _whole("plan.nodes", index, 0, remedy)
-    if not nodes:
-        raise ValueError(f"plan.nodes=[]: no node would call the denoiser; {remedy}")
-    return tuple(sorted(set(nodes)))
-
-
-def _dtype(dtype):
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if found is not None and isinstance(found, torch.dtype) and found.is_floating_point:
-        return found
-    if dtype is None:
-        return None
-    raise ValueError(f"history.dtype={dtype!r}: give a floating type such as bfloat16, float16 or float32, or leave it out")
-
-
-def _device(device):
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        message = str(error).splitlines()[0]
-        raise ValueError(f"history.device={device!r}: give a device of this machine such as cpu; {message}") from None
-    return device
