@@ -13,9 +13,9 @@ from .hosts import SAMPLERS
 from .policy import Keep
 from .report import CALL, FORECAST
 from .reschedule import on_schedule
+from .schedule import ROUNDED
 from .settings import History
 from .translate import as_euler, as_heun
-from .trust import ROUNDED
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Calibrated:
         """As the next row says. ValueError where the visit is not the one that the calibration has next."""
         rows = self.budget.rows
         row = rows[visit.number] if visit.number < len(rows) else None
-        if row is None or visit.node != self._nodes[row.sigma] or not near(visit.sigma, row.sigma, ROUNDED):
+        if row is None or visit.node != self._nodes[row.sigma] or not math.isclose(visit.sigma, row.sigma, rel_tol=ROUNDED):
             expected = "none" if row is None else f"sigma {row.sigma:.6g}"
             raise ValueError(
                 f"the calibration does not fit this run: visit {visit.number} is at sigma {visit.sigma or math.nan:.6g} here, "
@@ -117,7 +117,7 @@ def require_same_kind(fitted, run):
 def same_schedule(ours, theirs, dtype):
     """Whether sigmas are one another's, but for the rounding of ``dtype``."""
     eps = 4 * torch.finfo(dtype).eps
-    return len(ours) == len(theirs) and all(near(a, b, eps) for a, b in zip(ours, theirs, strict=True))
+    return len(ours) == len(theirs) and all(math.isclose(a, b, rel_tol=eps) for a, b in zip(ours, theirs, strict=True))
 
 
 def require_within(fitted, run, budget):
@@ -136,10 +136,6 @@ def _other_schedule(fitted, run):
     return (
         f"the calibration does not fit this run: its schedule is {_brief(run.sigmas)}, it was fitted for {_brief(fitted.sigmas)}"
     )
-
-
-def near(a, b, eps):
-    return abs(a - b) <= eps * max(a, b)
 
 
 def _brief(sigmas):

@@ -27,7 +27,6 @@ import torch
 from .forecast import Weights, distinct, newton_weights, placed
 from .interpolate import Interpolate
 from .report import CALL
-from .trust import ROUNDED
 
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
@@ -49,7 +48,7 @@ class Landing(Interpolate):
         corrector = step is not None and step != visit.node
         if step is None or (called and corrector and len(sigmas) == 1):
             return None if called else super().weights(visit, history)
-        start, end = self.schedule.nodes[step], self._end(step)
+        start, end = self.schedule.nodes[step], self.schedule.end(step)
         unknown = int(called and corrector)  # to the predictor of this step: the newest output
         found, order = self._means(sigmas, start, end, unknown)
         if called and end > 0:
@@ -60,13 +59,10 @@ class Landing(Interpolate):
     def _step(self, visit):
         """The step that a visit serves: that of its node, or, for Heun's corrector, the one before. None at no node."""
         node = visit.node
-        if node is None or not math.isclose(visit.sigma, self.schedule.nodes[node], rel_tol=ROUNDED):
+        if not self.schedule.is_at(node, visit.sigma):
             return None
         ahead = visit.number % 2 == 1 if visit.step is None else node > visit.step
         return node - 1 if self.heun and ahead and node else node
-
-    def _end(self, step):
-        return (*self.schedule.nodes, 0.0)[step + 1]
 
     def _means(self, sigmas, start, end, unknown=0):
         """(weights of the outputs at ``sigmas``, newest first, in the mean of P from ``start`` to ``end``, the order of P).

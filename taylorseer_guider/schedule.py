@@ -12,6 +12,7 @@ TURNS = NormalDist(0, 2.25)  # log(sigma) at which a denoiser's outputs turn
 EVEN = 0.4
 LARGEST = 1e6  # sigma beyond which all is noise: schedules of alphas begin at infinity
 NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach a node by way of logarithms, too
+ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # the same where hosts hand them over in the dtype of x
 
 
 class Schedule:
@@ -37,6 +38,14 @@ class Schedule:
     def unscale(self, sigma):
         """What turns x into image + sigma * noise."""
         return math.sqrt(1 + sigma**2) if self.rising else 1.0
+
+    def end(self, node):
+        """The sigma at which the step from ``node`` ends."""
+        return (*self.nodes, 0.0)[node + 1]
+
+    def is_at(self, node, sigma):
+        """Whether ``sigma`` is that of ``node`` (None: of no node), but for what a host's dtype has rounded off."""
+        return node is not None and math.isclose(sigma, self.nodes[node], rel_tol=ROUNDED)
 
     def rounded(self, dtype):
         """The keys as a host of ``dtype`` hands them over."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .forecast import newton_weights, weighted_sum
-from .trust import ROUNDED, transformed
+from .trust import transformed
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Answers:
     def known(self, visit, x):
         """Whether all that the host's step at ``visit`` is made of is remembered: of the nodes just before, and like ``x``."""
         node = visit.node
-        if node is None or not math.isclose(visit.sigma, self.schedule.nodes[node], rel_tol=ROUNDED):
+        if not self.schedule.is_at(node, visit.sigma):
             return False
         told = list(self._told)[:node]
         return len(told) == min(node, self.step.earlier) and all(one.serves(node - n, x) for n, one in enumerate(told, start=1))
@@ -107,8 +107,7 @@ class Answers:
     def solved(self, visit, x, answer):
         """What leads the host where ``answer``, which is the run's own and written into, would have led Euler's method."""
         sigmas = [self.schedule.nodes[visit.node], *(told.sigma for told in self._told)]
-        end = (*self.schedule.nodes, 0.0)[visit.node + 1]
-        of_x, of_answer, *others = self.step.solved(end, sigmas)
+        of_x, of_answer, *others = self.step.solved(self.schedule.end(visit.node), sigmas)
         pairs = [(of_answer, answer), (of_x, x.to(answer.device)), *zip(others, self.tensors, strict=True)]
         weights, tensors = zip(*[pair for pair in pairs if pair[0]], strict=True)
         return answer if weights == (1.0,) else weighted_sum(weights, tensors, out=answer)
@@ -130,6 +129,3 @@ class Answers:
         weights, tensors = zip(*[pair for pair in pairs if pair[0]], strict=True)
         sigma = self.schedule.nodes[visit.node]
         self._told.appendleft(Told(visit.node, sigma, weighted_sum(weights, tensors, out=oldest)))
-
-    def clear(self):
-        self._told.clear()

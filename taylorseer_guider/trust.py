@@ -18,7 +18,6 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
     "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
 }
-ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # between sigmas that are one: hosts hand them over in the dtype of x
 STICKY = ("several runs", "not gated", "tiled", "another scale", "another shape")  # all later visits of the run compute, too
 
 

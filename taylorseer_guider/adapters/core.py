@@ -20,7 +20,6 @@ from ..report import Report
 from ..run import Asked, Run, own
 from ..schedule import NEAR, Schedule
 from ..settings import OPTIONS, Settings, regrouped
-from ..trust import ROUNDED
 
 logger = logging.getLogger(__name__)
 UNKNOWN = Stepping(stirs=True)  # what a sampler is taken for that nobody has named
@@ -131,7 +130,7 @@ class Forecaster:
         if not visits or begun is None or node is None:
             return False
         expected = begun + (len(run.report.visits) + visits - 1) // visits
-        return node != expected or not math.isclose(run.schedule.sigma(key), run.schedule.nodes[node], rel_tol=ROUNDED)
+        return node != expected or not run.schedule.is_at(node, run.schedule.sigma(key))
 
     def answer(self, asked: Asked, output: torch.Tensor | None = None) -> torch.Tensor:
         """The second half: the answer to what was ``asked``, of which the model's ``output`` is None where it is a forecast."""

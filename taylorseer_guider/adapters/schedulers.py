@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from ..hosts import Stepping
-from ..trust import ROUNDED
+from ..schedule import ROUNDED
 
 FAR = 1e4  # the sigma that stands for pure noise, where flows begin; from 200 to 1e4 a mixture's pictures were alike
 
