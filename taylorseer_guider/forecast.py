@@ -170,13 +170,18 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     ``out`` and ``totals`` are those of ``weighted_sum``.
     """
     pairs = [(weights.x, x), *zip(weights.outputs, outputs, strict=False)]
-    factors, tensors = zip(*[(weight, tensor) for weight, tensor in pairs if weight], strict=True)
+    factors, tensors = nonzero(pairs)
     if not weights.means:
         return weighted_sum(factors, tensors, dtype, out=out, totals=totals)
     low = weighted_sum(weights.means, [block_means(x), *means])
     whole = x.shape[-2] % BLOCK == 0  # then a row of means serves four rows of x as it is
     bands = (_widened if whole else filled)(low, x.shape).reshape(-1, 1, x.shape[-1])
     return weighted_sum(factors, tensors, dtype, bands, out, totals)
+
+
+def nonzero(pairs):
+    """(weights, tensors) of those ``pairs`` of the two whose weight is not 0."""
+    return zip(*[pair for pair in pairs if pair[0]], strict=True)
 
 
 def block_means(tensor):

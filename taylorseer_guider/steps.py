@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .forecast import newton_weights, weighted_sum
+from .forecast import newton_weights, nonzero, weighted_sum
 from .trust import transformed
 
 
@@ -109,7 +109,7 @@ class Answers:
         sigmas = [self.schedule.nodes[visit.node], *(told.sigma for told in self._told)]
         of_x, of_answer, *others = self.step.solved(self.schedule.end(visit.node), sigmas)
         pairs = [(of_answer, answer), (of_x, x.to(answer.device)), *zip(others, self.tensors, strict=True)]
-        weights, tensors = zip(*[pair for pair in pairs if pair[0]], strict=True)
+        weights, tensors = nonzero(pairs)
         return answer if weights == (1.0,) else weighted_sum(weights, tensors, out=answer)
 
     @torch.no_grad()
@@ -126,6 +126,6 @@ class Answers:
                 oldest = torch.empty_like(answer, memory_format=torch.contiguous_format)
         of_x, of_answer = self.step.kept(visit.sigma)
         pairs = [(of_answer, answer), (of_x, x.to(answer.device))]
-        weights, tensors = zip(*[pair for pair in pairs if pair[0]], strict=True)
+        weights, tensors = nonzero(pairs)
         sigma = self.schedule.nodes[visit.node]
         self._told.appendleft(Told(visit.node, sigma, weighted_sum(weights, tensors, out=oldest)))
