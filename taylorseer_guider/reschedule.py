@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from .translate import ITSELF, Sum, row_of, sums_of
+from .translate import ITSELF, Sum, leading, row_of, stepped, sums_of
 
 SAME = 1e-6  # relative distance of sigmas that are one
 LEAST = 1 / 8  # of x_k, in units of its noise that is left: what the host's x keeps of it between calls, so that it tells x_k
@@ -76,8 +76,8 @@ def straight(sums, rows, sigmas):
         if row.call:
             x, first = ITSELF, start
             found.append([])
-        x = x * (end / start) + answer.of(x) * (1 - end / start)
-        found[-1].append((end, (x + ITSELF * -(end / first)) * (1 / (1 - end / first))))
+        x = stepped(x, answer.of(x), end / start)
+        found[-1].append((end, leading(x, end / first)))
     return found
 
 
@@ -97,10 +97,10 @@ class Path:
             newest = inputs[-1] if k else self.first(sigmas[0])
             for node in range(first, last):
                 end, newest = sigmas[node + 1], newest if node == first else at.solved()
-                r, at = end / sigmas[node], self.at(k, end)
+                at = self.at(k, end)
                 if end > 0:
                     at = replace(at, x=max(at.x, LEAST * end / self.called[k]))
-                answers.append((at.of(newest) + ITSELF * -r) * (1 / (1 - r)))
+                answers.append(leading(at.of(newest), end / sigmas[node]))
         return answers, inputs
 
     def first(self, sigma):
@@ -112,8 +112,7 @@ class Path:
 
     def at(self, k, sigma):
         """x at ``sigma``, as a sum of x at the call ``k`` and of the outputs."""
-        r = sigma / self.called[k]
-        return ITSELF * r + along(self.straight[k], sigma) * (1 - r)
+        return stepped(ITSELF, along(self.straight[k], sigma), sigma / self.called[k])
 
 
 def along(points, sigma):

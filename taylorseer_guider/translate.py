@@ -39,6 +39,16 @@ class Sum:
 ITSELF = Sum(1.0, {})
 
 
+def stepped(x, answer, r):
+    """Where Euler's step from ``x`` ends that is answered by ``answer``; ``r`` = end / start."""
+    return x * r + answer * (1 - r)
+
+
+def leading(end, r):
+    """The answer that leads Euler's step to ``end``, a sum of the x where it begins; ``r`` = end / start."""
+    return (end + ITSELF * -r) * (1 / (1 - r))
+
+
 def as_euler(budget, sigmas, branches, history):
     """``budget`` (of one scale) of Heun's sampler over ``sigmas``, as one of Euler's that makes the same calls at the same x.
 
@@ -72,15 +82,14 @@ def _path(steps, sums, sigmas):
     found, x = [], ITSELF  # ``x``: Heun's at the beginning of the step, where x is Euler's
     for (_, *corrector), (start, end) in zip(steps, pairwise(sigmas), strict=True):
         r, predictor = end / start, next(sums)
-        ahead, next_x = x * r + predictor.of(x) * (1 - r), ITSELF
+        ahead, next_x = stepped(x, predictor.of(x), r), ITSELF
         for row in corrector:
             answer = next(sums)
             if row.call:
-                before = (ITSELF * r + predictor * (1 - r)).solved()
-                next_x = _corrected(before, ITSELF, answer, start, end)
+                next_x = _corrected(stepped(ITSELF, predictor, r).solved(), ITSELF, answer, start, end)
             else:
                 ahead = _corrected(x, ahead, answer.of(ahead), start, end)
-        found.append((ahead + ITSELF * -r) * (1 / (1 - r)))
+        found.append(leading(ahead, r))
         x = next_x
     return found
 
@@ -92,7 +101,7 @@ def _corrected(x, ahead, answer, start, end):
 
 def _again(predictor, r):
     """The answer p = w x + s of a predictor, as a sum in which x is where it led, r x + (1 - r) p."""
-    return predictor.of((ITSELF * r + predictor * (1 - r)).solved())
+    return predictor.of(stepped(ITSELF, predictor, r).solved())
 
 
 def sums_of(budget, branches):
