@@ -8,7 +8,6 @@ and more than one run is open, nobody can tell whose visit it is, so it computes
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 
 from .hosts import stepping
@@ -169,7 +168,7 @@ def claimed(steps, guider, sampler, count):
     free = [run for run in open_runs(guider) if run.sampler is sampler and not run.claimed]
     fitting = [run for run in free if len(run.schedule.keys) == count]
     for run in free[-1:] if not fitting else []:  # whoever drives it has cut the schedule: its steps are not the run's
-        run.stepping, run.cut = replace(run.stepping, visits=None), True
+        run.place.leave_steps()
         fitting.append(run)
     return Steps(steps, fitting[-1]) if fitting else steps
 
@@ -180,8 +179,8 @@ def announce(run, step):
     Where another loop of the same guider has announced a step and not taken it, both walk in lockstep, and visits are nobody's.
     """
     for other in open_runs(run.guider):
-        if other is not run and other.step is not None and not other.visited and other.waiting is None:
+        if other is not run and other.waiting is None and other.place.step is not None and not other.place.visited:
             other.fall_back("several runs")
             run.fall_back("several runs")
-    run.announce(step)
+    run.place.announce(step)
     _make_current(run)

@@ -13,11 +13,11 @@ import torch
 
 from .finite import LATE, Finite
 from .history import History
+from .place import Place
 from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
-from .schedule import NEAR
 from .steps import Answers
-from .trust import REASONS, STICKY, reason_to_call, transformed
+from .trust import REASONS, STICKY, reason_to_call
 
 logger = logging.getLogger(__name__)
 OUTPUT = (
@@ -51,22 +51,20 @@ class Asked:
 class Run:
     """The state of one run of ``guider`` (a ``policy.Owner``) with ``sampler``; it begins with its ``schedule`` and ends once.
 
-    ``stepping`` is what is known of how the sampler steps. ``step`` is the one that it has announced, None before and without.
+    ``stepping`` is what is known of how the sampler steps, ``place`` where it is.
     """
 
     def __init__(self, policy, schedule, stepping, guider, sampler=None):
         self.policy, self.schedule, self.stepping = policy, schedule, stepping
         self.guider, self.sampler = guider, sampler
+        self.place = Place(schedule, stepping.visits)
         self.history = History(policy.keep.count)
         self.report = Report()
-        self.step = None
         self.ended = False
         self.called = False  # by the sampler's own __call__, not by hand
-        self.cut = False  # its loop walks a part of the schedule: each step begins at the node of its first visit
         self.claimed = False  # by a step generator, which announces its steps
         self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
         self.waiting = None  # the visit that was asked about and not yet answered
-        self.visited = []  # sigmas that were answered since the step was announced
         self._fallback = None  # of STICKY: why nothing is forecast any more
         self.said = set()  # what the log has of it
         self.opening = None  # what the sampler's `denoise` was called with first (inspect.BoundArguments)
@@ -83,55 +81,20 @@ class Run:
         """A visit whose denoiser raised, and which is asked about again: it does not count."""
         self.report.visits = [visit for visit in self.report.visits if visit is not asked.visit]
 
-    def announce(self, step):
-        """The sampler takes ``step`` next."""
-        self.step, self.visited = step, []
+    def ask(self, x, key, dtype, gated):
+        """Decide on one visit at ``x`` (B, ...), and enter it in the report. Returns an Asked.
 
-    def expects_more(self):
-        """Whether the step that was announced is known to have visits to come."""
-        return self._steps_are_known() and len(self.visited) < self._visits_of_step()
-
-    def is_through(self):
-        """Whether the step that was announced is known to have had all of its visits."""
-        return self._steps_are_known() and len(self.visited) >= self._visits_of_step()
-
-    def _steps_are_known(self):
-        return self.step is not None and bool(self.stepping.visits)
-
-    def _visits_of_step(self):
-        last = self.step + 1 >= len(self.schedule.keys) or self.schedule.keys[self.step + 1] == 0
-        return 1 if last else self.stepping.visits
-
-    def ask(self, x, key, gated):
-        """Decide on one visit at ``x`` (B, ...) and ``key`` (B,), and enter it in the report. Returns an Asked."""
-        return self.ask_at(x, self.key(key), key.dtype, gated)
-
-    def ask_at(self, x, key, dtype, gated):
-        """The same, of a ``key`` that has been read off a tensor of ``dtype``."""
+        Its ``key``, of the schedule, was read off a tensor of ``dtype``; NaN where the samples of the batch differ.
+        """
         started = perf_counter()
-        if self.cut and not self.visited:
-            self.step = None if math.isnan(key) else self.schedule.node(key, dtype, None)
-        node = None if math.isnan(key) else self.schedule.node(key, dtype, self.step)
-        sigma = self.schedule.sigma(key)
+        node, sigma = self.place.node(key, dtype), self.schedule.sigma(key)
         known = sigma if 0 < sigma < math.inf else None
         if self.policy.keep.count:
             self._notice_changes(x)
-        visit = Visit(self.step, known, CALL, "", number=len(self.report.visits), node=node)
+        visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
         return Asked(self, self.guider, x, visit, started)
-
-    def key(self, key):
-        """The schedule's entry that a visit is at; NaN where the samples of the batch differ.
-
-        A sampler that keeps to its schedule has said where it is by the step that it announced: the device is not asked.
-        """
-        if key.device.type != "cpu" and self.expects_more():
-            return self.schedule.rounded(key.dtype)[self.step + len(self.visited)]
-        if transformed(key):
-            return math.nan
-        shared = set(key.flatten().tolist())
-        return shared.pop() if len(shared) == 1 else math.nan
 
     def _notice_changes(self, x):
         """Start history afresh where it is that of another x or of another guidance scale."""
@@ -152,7 +115,7 @@ class Run:
         if not self.policy.keep.count:
             return self.policy.decide(visit, self.history)
         why = self._fallback or reason_to_call(x, sigma, gated)
-        if why is None and not self.policy.keep.fitted and self._again(sigma):
+        if why is None and not self.policy.keep.fitted and self.place.again(sigma):
             why = "tiled"
         action, reason = (CALL, why) if why else self.policy.decide(visit, self.history)
         if action == FORECAST and self._forgotten(visit, x):
@@ -164,15 +127,6 @@ class Run:
     def _forgotten(self, visit, x):
         """Whether the host goes by earlier answers that are not known any more."""
         return self._answers is not None and not self._answers.known(visit, x)
-
-    def _again(self, sigma):
-        """Whether another x was asked about at ``sigma`` in this step, or, without steps, at the first sigma of all.
-
-        Heun's method asks twice at every other one, in two steps.
-        """
-        if not self.visited or (self.step is None and len(self.visited) > 1):
-            return False
-        return any(math.isclose(sigma, other, rel_tol=NEAR) for other in self.visited)
 
     def fall_back(self, reason):
         """Say once, of this run, why its visits compute; stay with it where it holds for the whole run."""
@@ -204,10 +158,10 @@ class Run:
             guided = self._called(asked, denoised, combine, again)
         if self._answers is not None:
             self._answers.remember(visit, asked.x, guided)
-        self.visited.append(visit.sigma or math.nan)
+        self.place.visited.append(visit.sigma or math.nan)
         visit.seconds = perf_counter() - asked.started
         self._finite.read(visit.number - LATE)
-        if self.step is None and self._was_last():
+        if self.place.is_over(len(self.report.visits)):
             self.end()
         return guided
 
@@ -279,14 +233,6 @@ class Run:
         return answer
 
     # The end.
-
-    def _was_last(self):
-        """Whether a loop that announces no steps has made its last visit, as far as its sampler is known."""
-        if not self.stepping.visits:
-            return False
-        steps = len(self.schedule.keys) - 1
-        corrected = steps - (self.schedule.keys[-1] == 0)
-        return len(self.report.visits) >= steps + (corrected if self.stepping.visits == 2 else 0)
 
     def end(self, quietly=False):
         """Close the report and free the history. Raises what is left to raise, unless ``quietly``."""

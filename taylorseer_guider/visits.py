@@ -31,9 +31,9 @@ def _owner(guider):
     if not found:
         return None, "no run"
     newest = found[-1]
-    if newest.called or newest.expects_more():
+    if newest.called or newest.place.expects_more():
         return newest, None
-    if newest.is_through() and any(run.expects_more() for run in found):
+    if newest.place.is_through() and any(run.place.expects_more() for run in found):
         return None, "several runs"  # it has stepped in the middle of another's step
     if all(run.claimed for run in found) or len(found) == 1:
         return newest, None
@@ -56,7 +56,7 @@ def ask(guider, x, sigma):
     else:
         if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
             run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
-        asked = run.waiting = run.ask(x, sigma, gated=guider in _gating.get())
+        asked = run.waiting = run.ask(x, run.place.key(sigma), sigma.dtype, gated=guider in _gating.get())
     asked.outer = outer
     asked_last.set(asked)
     return asked

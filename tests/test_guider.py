@@ -152,7 +152,7 @@ def test_another_shape_in_mid_run_starts_history_afresh():
     guider = TaylorSeerGuider(scale=0, interval=9)
     run = begun(guider, 4.0, 3.0, 2.0, 1.0, 0.0)
     for step, size in enumerate([4, 4, 6, 6]):
-        run.announce(step)
+        run.place.announce(step)
         answered(guider, torch.randn(2, size), 4.0 - step)
     assert [visit.reason for visit in guider.report.visits] == ["no history", "skipped", "no history", "skipped"]
 
@@ -169,7 +169,7 @@ def test_a_second_visit_to_a_sigma_in_one_step_is_another_tile_and_everything_is
     guider = TaylorSeerGuider(scale=0, interval=3)
     run = begun(guider, 4.0, 3.0, 2.0, 0.0)
     for step in range(3):
-        run.announce(step)
+        run.place.announce(step)
         for _ in range(2):
             x = torch.randn(2, 5)
             assert torch.equal(answered(guider, x, 4.0 - step), x / 2)

@@ -98,21 +98,21 @@ class Forecaster:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
         run = self._run
         if run.waiting is not None and self._is_here():
-            if step == run.step:
+            if step == run.place.step:
                 return Asked(None, self, x)  # asked from within the model
             self.give_up(run.waiting)  # whose model raised
-        if run.ended or not self._is_here() or (step is not None and run.step is not None and step < run.step):
+        if run.ended or not self._is_here() or (step is not None and run.place.step is not None and step < run.place.step):
             run = self._begin(run.schedule)
-        if step is not None and step != run.step:
-            run.announce(step)
-        key = run.key(sigma)
+        if step is not None and step != run.place.step:
+            run.place.announce(step)
+        key = run.place.key(sigma)
         if step is None and self._rises(run, key):
             run = self._begin(run.schedule)
         if step is None and self._strays(run, key, sigma.dtype):
             logger.warning("the sampler does not step as %s does: it is one that is not known", self.stepping)
             self.stepping = UNKNOWN
             run = self._begin(run.schedule)
-        asked = run.waiting = run.ask_at(x, key, sigma.dtype, gated=True)
+        asked = run.waiting = run.ask(x, key, sigma.dtype, gated=True)
         asked.gated = True
         return asked
 

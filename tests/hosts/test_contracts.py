@@ -88,7 +88,7 @@ def test_eps_on_a_rising_schedule_is_that_of_the_unscaled_x():
     x, cond, _ = GaussianMixture().inputs()
     for step in range(1, STEPS):
         alpha = alphas[step].expand(len(x))
-        run.announce(step)
+        run.place.announce(step)
         with visits.gated(guider, problem) as denoiser:
             guided = guider(denoiser(*guider.prepare_inputs(x, alpha, cond, cond)), alpha)
         torch.testing.assert_close(guided, problem(x, alpha, cond), rtol=1e-9, atol=1e-9)
@@ -143,7 +143,7 @@ def test_a_node_reached_by_way_of_logarithms_is_that_node():
     run = loops.begin(guider, sigmas)
     x, cond, _ = GaussianMixture(dtype=torch.float32).inputs()
     for step in range(STEPS - 1):
-        run.announce(step)
+        run.place.announce(step)
         for sigma in (sigmas[step], (0.5 * (sigmas[step] * (sigmas[step + 1] ** 2 / sigmas[step])).log()).exp()):
             with visits.gated(guider, lambda x, sigma, cond: 0 * x) as denoiser:
                 guider(denoiser(*guider.prepare_inputs(x, sigma.expand(len(x)), cond, cond)), sigma)
@@ -158,7 +158,7 @@ def test_history_holds_one_output_a_node():
     run = loops.begin(guider, sigmas)
     x = torch.ones(1, 1, 2, 2)
     for step in range(3):
-        run.announce(step)
+        run.place.announce(step)
         for sigma in (1.1 * sigmas[step], sigmas[step + 1]):
             with visits.gated(guider, lambda x, sigma, cond: x) as denoiser:
                 guider(denoiser(*guider.prepare_inputs(x, sigma.expand(1), {}, {})), sigma)
