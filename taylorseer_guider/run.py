@@ -79,7 +79,12 @@ class Run:
 
     def give_up(self, asked):
         """A visit whose denoiser raised, and which is asked about again: it does not count."""
+        self._waits_no_more(asked)
         self.report.visits = [visit for visit in self.report.visits if visit is not asked.visit]
+
+    def _waits_no_more(self, asked):
+        if self.waiting is asked:
+            self.waiting = None
 
     def ask(self, x, key, dtype, gated):
         """Decide on one visit at ``x`` (B, ...), and enter it in the report. Returns an Asked.
@@ -94,7 +99,8 @@ class Run:
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
-        return Asked(self, self.guider, x, visit, started)
+        self.waiting = Asked(self, self.guider, x, visit, started)
+        return self.waiting
 
     def _notice_changes(self, x):
         """Start history afresh where it is that of another x or of another guidance scale."""
@@ -144,6 +150,7 @@ class Run:
         Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
         forecast, and it combines them at every visit; else it is the guided output, which costs half.
         """
+        self._waits_no_more(asked)
         visit, keep = asked.visit, self.policy.keep
         again = varying and keep.recombine
         if keep.count and not asked.gated and visit.reason not in REASONS:

@@ -56,7 +56,7 @@ def ask(guider, x, sigma):
     else:
         if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
             run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
-        asked = run.waiting = run.ask(x, run.place.key(sigma), sigma.dtype, gated=guider in _gating.get())
+        asked = run.ask(x, run.place.key(sigma), sigma.dtype, gated=guider in _gating.get())
     asked.outer = outer
     asked_last.set(asked)
     return asked
@@ -85,8 +85,6 @@ def answer(guider, denoised, combine, varying):
     asked_last.set(asked.outer)
     if asked.run is None:
         return own(combine(denoised), denoised)
-    if asked.run.waiting is asked:
-        asked.run.waiting = None
     try:
         return asked.run.answer(asked, denoised, combine, varying)
     finally:

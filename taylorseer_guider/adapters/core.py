@@ -112,7 +112,7 @@ class Forecaster:
             logger.warning("the sampler does not step as %s does: it is one that is not known", self.stepping)
             self.stepping = UNKNOWN
             run = self._begin(run.schedule)
-        asked = run.waiting = run.ask(x, key, sigma.dtype, gated=True)
+        asked = run.ask(x, key, sigma.dtype, gated=True)
         asked.gated = True
         return asked
 
@@ -137,13 +137,11 @@ class Forecaster:
         output = asked.x if output is None else output
         if asked.run is None:
             return own(output, output)
-        asked.run.waiting = None
         return asked.run.answer(asked, output, lambda guided: guided)
 
     def give_up(self, asked: Asked) -> None:
         """There will be no answer to what was ``asked``: the model raised."""
         if asked.run is not None:
-            asked.run.waiting = None
             asked.run.give_up(asked)
 
     def end(self, quietly: bool = False) -> None:
