@@ -180,7 +180,7 @@ def announce(run, step):
     """
     for other in open_runs(run.guider):
         if other is not run and other.waiting is None and other.place.step is not None and not other.place.visited:
-            other.fall_back("several runs")
-            run.fall_back("several runs")
+            other.trust.doubt("several runs")
+            run.trust.doubt("several runs")
     run.place.announce(step)
     _make_current(run)

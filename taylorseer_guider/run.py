@@ -4,7 +4,6 @@ Who decides and who weighs is a ``Policy``, which never changes. A run asks it a
 makes each forecast as the one weighted sum that the policy asks for.
 """
 
-import logging
 import math
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,9 +16,8 @@ from .place import Place
 from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
 from .steps import Answers
-from .trust import REASONS, STICKY, reason_to_call
+from .trust import REASONS, Trust, reason_to_call
 
-logger = logging.getLogger(__name__)
 OUTPUT = (
     "the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the denoiser's inputs "
     "there, its dtype (float16 overflows) and the guidance scale"
@@ -51,13 +49,13 @@ class Asked:
 class Run:
     """The state of one run of ``guider`` (a ``policy.Owner``) with ``sampler``; it begins with its ``schedule`` and ends once.
 
-    ``stepping`` is what is known of how the sampler steps, ``place`` where it is.
+    ``stepping`` is what is known of how the sampler steps, ``place`` where it is, ``trust`` whether it may forecast.
     """
 
     def __init__(self, policy, schedule, stepping, guider, sampler=None):
         self.policy, self.schedule, self.stepping = policy, schedule, stepping
         self.guider, self.sampler = guider, sampler
-        self.place = Place(schedule, stepping.visits)
+        self.place, self.trust = Place(schedule, stepping.visits), Trust(guider)
         self.history = History(policy.keep.count)
         self.report = Report()
         self.ended = False
@@ -65,12 +63,8 @@ class Run:
         self.claimed = False  # by a step generator, which announces its steps
         self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
         self.waiting = None  # the visit that was asked about and not yet answered
-        self._fallback = None  # of STICKY: why nothing is forecast any more
-        self.said = set()  # what the log has of it
         self.opening = None  # what the sampler's `denoise` was called with first (inspect.BoundArguments)
         self._finite = Finite()
-        self._like = None  # shape, dtype and device of the x that history was made from
-        self._scale = _scale_of(guider)
         self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
         self._answers = Answers(policy.keep.step, schedule) if policy.keep.step else None  # what a multistep host goes by
         self._doubled = False  # the guider hands the denoiser more samples than x has
@@ -94,53 +88,32 @@ class Run:
         started = perf_counter()
         node, sigma = self.place.node(key, dtype), self.schedule.sigma(key)
         known = sigma if 0 < sigma < math.inf else None
-        if self.policy.keep.count:
-            self._notice_changes(x)
+        if self.policy.keep.count and (changed := self.trust.changed(x)):
+            self.history.clear()
+            if self.policy.keep.fitted:
+                self.trust.lost = self.trust.lost or changed
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
         self.waiting = Asked(self, self.guider, x, visit, started)
         return self.waiting
 
-    def _notice_changes(self, x):
-        """Start history afresh where it is that of another x or of another guidance scale."""
-        like, scale = (x.shape, x.dtype, x.device), _scale_of(self.guider)
-        (now, written), (before, earlier) = scale, self._scale
-        if written != earlier or (now is not before and (torch.is_tensor(now) or torch.is_tensor(before) or now != before)):
-            self._afresh("another scale")
-        if like != self._like and self._like is not None:
-            self._afresh("another shape")
-        self._like, self._scale = like, scale
-
-    def _afresh(self, why):
-        self.history.clear()
-        if self.policy.keep.fitted:
-            self._fallback = self._fallback or why
-
     def _decide(self, visit, x, sigma, gated):
         if not self.policy.keep.count:
             return self.policy.decide(visit, self.history)
-        why = self._fallback or reason_to_call(x, sigma, gated)
+        why = self.trust.lost or reason_to_call(x, sigma, gated)
         if why is None and not self.policy.keep.fitted and self.place.again(sigma):
             why = "tiled"
         action, reason = (CALL, why) if why else self.policy.decide(visit, self.history)
         if action == FORECAST and self._forgotten(visit, x):
             action, reason = CALL, "not remembered"
         if reason in REASONS:
-            self.fall_back(reason)
+            self.trust.doubt(reason)
         return action, reason
 
     def _forgotten(self, visit, x):
         """Whether the host goes by earlier answers that are not known any more."""
         return self._answers is not None and not self._answers.known(visit, x)
-
-    def fall_back(self, reason):
-        """Say once, of this run, why its visits compute; stay with it where it holds for the whole run."""
-        if reason in STICKY:
-            self._fallback = reason
-        if reason not in self.said and REASONS[reason]:
-            logger.warning("%s: %s", "every visit computes" if reason in STICKY else "a visit computes", REASONS[reason])
-        self.said.add(reason)
 
     # The answers.
 
@@ -158,7 +131,7 @@ class Run:
         if not keep.count:
             guided = own(combine(denoised), denoised)
             if self.recording is not None:
-                self.recording.take(visit, asked.x, guided, _scale_of(self.guider)[0])
+                self.recording.take(visit, asked.x, guided, getattr(self.guider, "scale", None))
         elif visit.action == FORECAST:
             guided = self._made(asked, self.policy.weights(visit, self.history), combine, again)
         else:
@@ -174,7 +147,7 @@ class Run:
 
     def _slipped(self, asked):
         """The host's denoiser ran past the gate. Its output is used, but for one that was asked for half of the samples."""
-        self.fall_back("not gated")
+        self.trust.doubt("not gated")
         if asked.visit.action == CALL or not self._doubled:
             asked.visit.action, asked.visit.reason = CALL, "not gated"
 
@@ -202,7 +175,7 @@ class Run:
         weights = self.policy.weights(visit, self.history)
         recorded = torch.is_grad_enabled() and denoised.requires_grad  # which a weighted sum would lose
         if recorded:
-            self.fall_back("gradients")
+            self.trust.doubt("gradients")
         if weights is None or recorded or self._forgotten(visit, asked.x):
             return own(combine(denoised) if apart else guided, denoised)
         return self._made(asked, weights, combine, again)
@@ -255,12 +228,6 @@ class Run:
             self.guider.learn_from(self)  # where it was called, once the sampler has returned
         if quietly or not self.called:
             self.opening = self.recording = None
-
-
-def _scale_of(guider):
-    """(the guidance scale, how often it was written into where it is a tensor)."""
-    scale = getattr(guider, "scale", None)
-    return scale, scale._version if torch.is_tensor(scale) and not scale.is_inference() else 0
 
 
 def own(tensor, other):

@@ -1,10 +1,12 @@
 """Where a forecast cannot be trusted, whoever would make it: the visit computes, and the log says why."""
 
+import logging
 import math
 
 import torch
 from torch.autograd import forward_ad
 
+logger = logging.getLogger(__name__)
 REASONS = {  # for a call that nothing is remembered of, and what the log says of it, once a run
     "no run": "no run has begun for it through the shim (see taylorseer_guider.shim.attach)",
     "several runs": "several loops are open at once, and nothing tells whose visit it is (see sampler.get_sigma_gen)",
@@ -19,6 +21,48 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
 }
 STICKY = ("several runs", "not gated", "tiled", "another scale", "another shape")  # all later visits of the run compute, too
+
+
+class Trust:
+    """Whether a run of ``guider`` may forecast: what was found against it, and of which x and guidance scale its history is."""
+
+    def __init__(self, guider):
+        self.lost = None  # of STICKY: why nothing is forecast any more
+        self.said = set()  # what the log has of it
+        self._guider, self._scale, self._like = guider, _scale_of(guider), None
+
+    def doubt(self, reason):
+        """Say once, of this run, why its visits compute; stay with it where it holds for the whole run."""
+        if reason in STICKY:
+            self.lost = reason
+        say(reason, self.said)
+
+    def changed(self, x):
+        """Of ``REASONS``, what another x, or another scale, than at the visit before leaves no history to; else None."""
+        like, scale = (x.shape, x.dtype, x.device), _scale_of(self._guider)
+        other_scale, other_shape = _differ(scale, self._scale), self._like is not None and like != self._like
+        self._like, self._scale = like, scale
+        return "another scale" if other_scale else "another shape" if other_shape else None
+
+
+def say(reason, said):
+    """Have the log say why visits compute, unless the set ``said`` has it already."""
+    if reason not in said and REASONS[reason]:
+        every = reason in STICKY or reason == "no run"
+        logger.warning("%s: %s", "every visit computes" if every else "a visit computes", REASONS[reason])
+    said.add(reason)
+
+
+def _scale_of(guider):
+    """(the guidance scale, how often it was written into where it is a tensor)."""
+    scale = getattr(guider, "scale", None)
+    return scale, scale._version if torch.is_tensor(scale) and not scale.is_inference() else 0
+
+
+def _differ(one, other):
+    """Whether two of ``_scale_of`` are not known to be the same: no number of a tensor is read."""
+    (now, written), (before, earlier) = one, other
+    return written != earlier or (now is not before and (torch.is_tensor(now) or torch.is_tensor(before) or now != before))
 
 
 def reason_to_call(x, sigma, gated):

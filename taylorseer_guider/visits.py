@@ -5,7 +5,6 @@ the context. Whose run it is, ``loops`` knows.
 """
 
 import functools
-import logging
 import sys
 import weakref
 from contextlib import contextmanager
@@ -15,9 +14,8 @@ import torch
 
 from .loops import asked_last, held_runs, newest_run, open_runs, resume
 from .run import Asked, own
-from .trust import REASONS
+from .trust import say
 
-logger = logging.getLogger(__name__)
 _said = weakref.WeakKeyDictionary()  # guider -> why visits were computed that no run is open for
 _gating = ContextVar("taylorseer_gating", default=())  # guiders whose denoiser is gated
 
@@ -55,7 +53,7 @@ def ask(guider, x, sigma):
         asked = Asked(None, guider, x)
     else:
         if run.waiting is not None and all(waiting is not run.waiting for waiting in _chain(before)):
-            run.fall_back("several runs")  # somebody else asked of it and has no answer yet: it is shared
+            run.trust.doubt("several runs")  # somebody else asked of it and has no answer yet: it is shared
         asked = run.ask(x, run.place.key(sigma), sigma.dtype, gated=guider in _gating.get())
     asked.outer = outer
     asked_last.set(asked)
@@ -65,10 +63,7 @@ def ask(guider, x, sigma):
 def _say(guider, why):
     """Say once why a visit is nobody's: once a run where there are some, else once a guider."""
     found = open_runs(guider)
-    said = found[-1].said if found else _said.setdefault(guider, set())
-    if why not in said:
-        said.add(why)
-        logger.warning("every visit computes: %s", REASONS[why])
+    say(why, found[-1].trust.said if found else _said.setdefault(guider, set()))
 
 
 def _chain(asked):
