@@ -14,9 +14,10 @@ from .calibration_file import Calibration
 from .hosts import stepping
 from .landing import unfitted
 from .learning import Learner
+from .memory import own
 from .policy import Everything, Policy
 from .report import Report
-from .run import Run, own
+from .run import Run
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, regrouped
 from .values import finite_number

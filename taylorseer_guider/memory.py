@@ -1,4 +1,4 @@
-"""Memory for a run's answers: what nobody else can see any more is used again.
+"""Memory for a run's answers: what nobody else can see any more is used again, and what somebody else writes into is copied.
 
 A CPU maps new memory for every large tensor, page by page, which takes as long as the forecast that is written there. A host may
 keep an answer, or anything that shares its memory, for as long as it likes; such memory is left alone.
@@ -62,3 +62,11 @@ class Memory:
 
     def clear(self):
         self._kept.clear()
+
+
+def own(tensor, other):
+    """``tensor``, which somebody keeps: a copy where it is ``other``, whose memory the denoiser may write into or use again.
+
+    But not where gradients are recorded: then nothing is written in place.
+    """
+    return tensor.clone() if tensor is other and not tensor.requires_grad else tensor

@@ -12,6 +12,7 @@ import torch
 
 from .finite import LATE, Finite
 from .history import History
+from .memory import own
 from .place import Place
 from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
@@ -228,14 +229,6 @@ class Run:
             self.guider.learn_from(self)  # where it was called, once the sampler has returned
         if quietly or not self.called:
             self.opening = self.recording = None
-
-
-def own(tensor, other):
-    """``tensor``, which somebody keeps: a copy where it is ``other``, whose memory the denoiser may write into or use again.
-
-    But not where gradients are recorded: then nothing is written in place.
-    """
-    return tensor.clone() if tensor is other and not tensor.requires_grad else tensor
 
 
 def branches_of(denoised, x, count):

@@ -13,7 +13,8 @@ from contextvars import ContextVar
 import torch
 
 from .loops import asked_last, held_runs, newest_run, open_runs, resume
-from .run import Asked, own
+from .memory import own
+from .run import Asked
 from .trust import say
 
 _said = weakref.WeakKeyDictionary()  # guider -> why visits were computed that no run is open for

@@ -15,9 +15,10 @@ import torch
 
 from ..hosts import Stepping
 from ..landing import unfitted
+from ..memory import own
 from ..policy import Everything
 from ..report import Report
-from ..run import Asked, Run, own
+from ..run import Asked, Run
 from ..schedule import NEAR, Schedule
 from ..settings import OPTIONS, Settings, regrouped
 
