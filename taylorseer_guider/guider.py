@@ -187,7 +187,6 @@ class TaylorSeerGuider(shim.Skipping):
         require_falling(schedule, sampler)
         if self._calibration is None:
             policy = unfitted(settings, schedule, known, self.scale)
-            assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
             return policy if settings.learn is False else self._learner.policy(self, schedule, sampler, x, policy, dtype)
         if sampler is None:
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")

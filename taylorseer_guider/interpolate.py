@@ -15,7 +15,10 @@ from .settings import AUTO, Settings
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Forecasts of ``quantity`` by ``settings``, whose ``max_order`` is known, on ``schedule``."""
+    """Forecasts of ``quantity`` by ``settings``, whose ``max_order`` is known, on ``schedule``.
+
+    ``plan`` says of each node whether it is called. ValueError where the settings do not fit the schedule.
+    """
 
     settings: Settings
     schedule: object = field(repr=False)
@@ -24,14 +27,13 @@ class Interpolate:
     def __post_init__(self):
         object.__setattr__(self, "_mix", QUANTITIES[self.quantity])
         object.__setattr__(self, "_coordinate", COORDINATES[self.settings.forecast.coordinate_of(self.quantity)])
+        object.__setattr__(self, "plan", self._planned())
 
     def forecasting(self, quantity):
         """The same policy for another quantity."""
         return replace(self, quantity=quantity)
 
-    @cached_property
-    def plan(self):
-        """For each node, whether it is called. ValueError where the settings do not fit the schedule."""
+    def _planned(self):
         settings, nodes = self.settings, self.schedule.nodes
         return plan(
             nodes,

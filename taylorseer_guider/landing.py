@@ -87,7 +87,7 @@ class Landing(Interpolate):
 def unfitted(settings, schedule, stepping, scale):
     """The policy without a calibration for a sampler of which ``stepping`` is known, at a guidance ``scale``.
 
-    Of a tensor of scales, as video guiders have, the largest counts.
+    Of a tensor of scales, as video guiders have, the largest counts. ValueError where the settings do not fit the schedule.
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)

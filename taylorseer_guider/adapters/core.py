@@ -67,9 +67,7 @@ class Forecaster:
         settings = self._settings(len(schedule.nodes))
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
-        policy = unfitted(settings, schedule, self.stepping, self.scale)
-        assert policy.plan is not None  # made now, so that a mistake in it is found before the first visit
-        return policy
+        return unfitted(settings, schedule, self.stepping, self.scale)
 
     def _settings(self, nodes):
         """The settings, and what is safe where noise may be added and the user has not said what else to do."""
