@@ -11,9 +11,10 @@ from taylorseer_guider.calibration import refine
 from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference
+from taylorseer_guider.calibration.problem import Problem
 from taylorseer_guider.calibration.refine import Refinement
 from taylorseer_guider.calibration.theory import Theory
-from taylorseer_guider.calibration.walk import Problem, fit
+from taylorseer_guider.calibration.walk import fit
 
 SCALE, NODES = 2.0, (0, 6, 9, 12, 15)
 QUICK = {"calls": 5, "substeps": 2, "walks": 2, "progress": False}

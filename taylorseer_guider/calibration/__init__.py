@@ -4,6 +4,7 @@ host       the host's denoise at any x and sigma
 ode        Euler's and Heun's methods as data, and the fine solution that is aimed at
 squares    robust least squares, near to what theory says
 scales     weights that follow the guidance scale
+problem    what is fitted: runs, the solutions that they should reach, and what may be weighed
 walk       one walk over the host's schedule, solving the weights of each visit on the way
 plans      which nodes deserve a call
 search     a budget's plan, on recordings and then with real calls

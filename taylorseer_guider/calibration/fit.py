@@ -15,12 +15,12 @@ from ..shim import Skipping
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
 from .ode import calls_of_reference, solve_finely
+from .problem import Problem
 from .refine import Refinement
 from .scales import opened, scales_to_walk
 from .search import most_calls, solve_budget
 from .theory import Theory
 from .unseen import compared, left_out, say_what_is_not_better
-from .walk import Problem
 
 
 def calibrated(

@@ -13,10 +13,11 @@ from ..schedule import spread
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference, Walker
+from .problem import Problem
 from .recorded import Recollection
 from .squares import near
 from .theory import Theory
-from .walk import Problem, fit, mean_squares
+from .walk import fit, mean_squares
 
 PEAK = 2.0  # as in ``calibrate``
 BRANCHES = 1  # the guided output as it is

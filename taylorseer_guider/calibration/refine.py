@@ -14,10 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from ..forecast import block_means, filled
 from .ode import calls_at, stops
 from .scales import mixing
-from .walk import KEPT, Walk, fit, given, mean_squares
+from .walk import Walk, fit, given, mean_squares
 
 RIDGE = 1e-6  # of the mean diagonal, once every regressor has unit length
 MEMORY = 40  # moves that L-BFGS remembers
+KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 
 
 class Refinement:

@@ -3,7 +3,8 @@
 import torch
 
 from .plans import Replay, initial_plan, likeliest, promising, resized
-from .walk import KEPT, fit, given
+from .refine import KEPT
+from .walk import fit, given
 
 FINALISTS = 2  # plans of each budget that are walked with every run, where fewer compared them
 

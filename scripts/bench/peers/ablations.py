@@ -19,10 +19,11 @@ import torch
 from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal, Progress
 from taylorseer_guider.calibration.ode import Reference, calls_at, solve_finely, stops
+from taylorseer_guider.calibration.problem import Problem
 from taylorseer_guider.calibration.refine import Refinement
 from taylorseer_guider.calibration.squares import FOLDS, residual, ridge
 from taylorseer_guider.calibration.theory import Theory
-from taylorseer_guider.calibration.walk import Problem, Walk, fit
+from taylorseer_guider.calibration.walk import Walk, fit
 from taylorseer_guider.forecast import RHO, newton_weights
 from taylorseer_guider.standalone.config import instantiate_from_config
 

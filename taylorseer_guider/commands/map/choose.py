@@ -10,9 +10,10 @@ from functools import cached_property
 import torch
 
 from ...calibration.ode import Reference, Walker, stops
+from ...calibration.problem import Problem
 from ...calibration.squares import near
 from ...calibration.theory import Theory
-from ...calibration.walk import Problem, fit, given
+from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
 from ...landing import unfitted
 from ...learning import CLEAR
