@@ -5,31 +5,18 @@ strings and lists and checks each of them; nothing in a file is executed.
 """
 
 import os
-import re
-import stat
 from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
 
-from .checks import Reader, brief
+from .checks import Reader, Unreadable, brief, first_line, parsed, read
 from .hosts import SAMPLERS
 
 FORMATS = ONE_SCALE, RANGE = "taylorseer_guider calibration 1", "taylorseer_guider calibration 2"
 MOST_SCALES = 3  # that weights are told for: the polynomial through them is of degree 2
-LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
-DEEPEST = 4  # brackets in brackets; a file has two levels of them
-BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
-OTHERS = bytes(set(range(256)) - BRACKETS.keys())
-# anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has
-NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){4}|^ *\?|^ {17}", re.MULTILINE)
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
-
-
-class Unreadable(ValueError):
-    """A file that cannot even be read, said in one line."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +143,11 @@ class Calibration:
     def load(cls, path: str | os.PathLike) -> "Calibration":
         """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
         try:
-            return cls.from_dict(yaml.load(_harmless(_read(path)), Loader=LOADER))
+            return cls.from_dict(parsed(read(path)))
         except Unreadable:
             raise
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({_first_line(error)})") from None
+            raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({first_line(error)})") from None
 
     @classmethod
     def from_dict(cls, data: object) -> "Calibration":
@@ -226,30 +213,6 @@ def _row(reader, last):
     )  # fmt: skip
 
 
-def _read(path):
-    """The bytes of a regular file of no more than LARGEST_FILE. ValueError for what cannot be read."""
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise ValueError("it is no regular file")
-        with Path(path).open("rb") as file:
-            text = file.read(LARGEST_FILE + 1)
-    except (OSError, TypeError, ValueError) as error:
-        reason = _first_line(error)
-        raise Unreadable(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
-    if len(text) > LARGEST_FILE:
-        raise Unreadable(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
-    return text
-
-
-def _harmless(text):
-    """``text``, if it may be parsed: without anchors, aliases and tags, and nested no deeper than a calibration is."""
-    if found := NOT_OURS.search(text):
-        raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
-    if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:
-        raise ValueError(f"a calibration has no more than {DEEPEST} brackets in each other")
-    return text
-
-
 def _plain(value):
     """``value`` with tuples as lists, which is what YAML knows."""
     if isinstance(value, dict):
@@ -259,7 +222,3 @@ def _plain(value):
 
 def _line(row):
     return yaml.safe_dump(row, sort_keys=False, default_flow_style=True, width=float("inf"))
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

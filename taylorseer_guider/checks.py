@@ -1,8 +1,63 @@
-"""Reading untrusted plain data: every value is checked for its type and range, and a fault is named."""
+"""Reading a calibration's file, for which nobody vouches: its text is looked at before it is parsed, and then each value.
+
+Every value is checked for its type and range, and a fault is named.
+"""
 
 import math
+import re
 import reprlib
+import stat
 from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import yaml
+
+LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
+DEEPEST = 4  # brackets in brackets; a file has two levels of them
+BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
+OTHERS = bytes(set(range(256)) - BRACKETS.keys())
+# anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has
+NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){4}|^ *\?|^ {17}", re.MULTILINE)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
+
+
+class Unreadable(ValueError):
+    """A file that cannot even be read, said in one line."""
+
+
+def read(path):
+    """The bytes of a regular file of no more than LARGEST_FILE. ValueError for what cannot be read."""
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise ValueError("it is no regular file")
+        with Path(path).open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+    except (OSError, TypeError, ValueError) as error:
+        reason = first_line(error)
+        raise Unreadable(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
+    if len(text) > LARGEST_FILE:
+        raise Unreadable(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
+    return text
+
+
+def parsed(text):
+    """The plain data that the YAML ``text`` holds. ValueError, YAMLError or RecursionError for what is no calibration's."""
+    return yaml.load(_harmless(text), Loader=LOADER)
+
+
+def _harmless(text):
+    """``text``, if it may be parsed: without anchors, aliases and tags, and nested no deeper than a calibration is."""
+    if found := NOT_OURS.search(text):
+        raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
+    if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:
+        raise ValueError(f"a calibration has no more than {DEEPEST} brackets in each other")
+    return text
+
+
+def first_line(error):
+    """What an exception says, as part of one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 class Reader:
