@@ -40,7 +40,10 @@ class Keep:
 
 
 class Policy(Protocol):
-    """Who answers the visits of a run. Immutable: all that changes is in the ``history`` that it is shown."""
+    """Who answers the visits of a run. Immutable: all that changes is in the ``history`` that it is shown.
+
+    Where its ``keep.quantity_is_auto``, it also has ``forecasting(quantity)``: the same policy for another quantity.
+    """
 
     keep: Keep
 

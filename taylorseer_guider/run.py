@@ -70,16 +70,7 @@ class Run:
         self._answers = Answers(policy.keep.step, schedule) if policy.keep.step else None  # what a multistep host goes by
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
-    # The visits.
-
-    def give_up(self, asked):
-        """A visit whose denoiser raised, and which is asked about again: it does not count."""
-        self._waits_no_more(asked)
-        self.report.visits = [visit for visit in self.report.visits if visit is not asked.visit]
-
-    def _waits_no_more(self, asked):
-        if self.waiting is asked:
-            self.waiting = None
+    # The questions.
 
     def ask(self, x, key, dtype, gated):
         """Decide on one visit at ``x`` (B, ...), and enter it in the report. Returns an Asked.
@@ -90,7 +81,7 @@ class Run:
         node, sigma = self.place.node(key, dtype), self.schedule.sigma(key)
         known = sigma if 0 < sigma < math.inf else None
         if self.policy.keep.count and (changed := self.trust.changed(x)):
-            self.history.clear()
+            self.history.clear()  # it is that of another x, or of another scale
             if self.policy.keep.fitted:
                 self.trust.lost = self.trust.lost or changed
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
@@ -116,6 +107,28 @@ class Run:
         """Whether the host goes by earlier answers that are not known any more."""
         return self._answers is not None and not self._answers.known(visit, x)
 
+    def inputs(self, asked, sigma):
+        """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,)."""
+        visit, x = asked.visit, asked.x
+        if visit.node not in self.policy.keep.inputs or visit.reason in REASONS:
+            return x, sigma
+        at, weights = self.policy.keep.inputs[visit.node]
+        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, at)
+
+    def called_with(self, asked, prepared):
+        """What the inner guider hands the denoiser: samples that it may write into."""
+        if self.policy.keep.count:
+            self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
+
+    def give_up(self, asked):
+        """A visit whose denoiser raised, and which is asked about again: it does not count."""
+        self._waits_no_more(asked)
+        self.report.visits = [visit for visit in self.report.visits if visit is not asked.visit]
+
+    def _waits_no_more(self, asked):
+        if self.waiting is asked:
+            self.waiting = None
+
     # The answers.
 
     def answer(self, asked, denoised, combine, varying=False):
@@ -129,14 +142,12 @@ class Run:
         again = varying and keep.recombine
         if keep.count and not asked.gated and visit.reason not in REASONS:
             self._slipped(asked)
-        if not keep.count:
-            guided = own(combine(denoised), denoised)
-            if self.recording is not None:
-                self.recording.take(visit, asked.x, guided, getattr(self.guider, "scale", None))
-        elif visit.action == FORECAST:
+        if visit.action == FORECAST:
             guided = self._made(asked, self.policy.weights(visit, self.history), combine, again)
         else:
             guided = self._called(asked, denoised, combine, again)
+        if self.recording is not None:
+            self.recording.take(visit, asked.x, guided, getattr(self.guider, "scale", None))
         if self._answers is not None:
             self._answers.remember(visit, asked.x, guided)
         self.place.visited.append(visit.sigma or math.nan)
@@ -152,22 +163,9 @@ class Run:
         if asked.visit.action == CALL or not self._doubled:
             asked.visit.action, asked.visit.reason = CALL, "not gated"
 
-    def inputs(self, asked, sigma):
-        """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,)."""
-        visit, x = asked.visit, asked.x
-        if visit.node not in self.policy.keep.inputs or visit.reason in REASONS:
-            return x, sigma
-        at, weights = self.policy.keep.inputs[visit.node]
-        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, at)
-
-    def called_with(self, asked, prepared):
-        """What the inner guider hands the denoiser: samples that it may write into."""
-        if self.policy.keep.count:
-            self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
-
     def _called(self, asked, denoised, combine, again):
         visit, keep = asked.visit, self.policy.keep
-        if visit.reason in REASONS:
+        if not keep.count or visit.reason in REASONS:
             return own(combine(denoised), denoised)
         apart = keep.branches > 1
         guided = None if apart else combine(denoised)
