@@ -42,12 +42,9 @@ def _owner(guider):
 def ask(guider, x, sigma):
     """A visit of ``guider`` at ``x`` (B, ...) and ``sigma`` (B,): an Asked, whose run is None where it is nobody's."""
     run, why = _owner(guider)
-    before = outer = asked_last.get()
-    while outer is not None and not outer.inside and (outer.run is None or outer.run is run or outer.run.ended):
-        if run is not None and outer.run is run:  # asked before and never answered: its denoiser raised
-            run.give_up(outer)
-        outer = outer.outer
-    if run is not None and outer is not None and any(waiting.run is run for waiting in _chain(outer)):
+    before = asked_last.get()
+    outer = _around(before, run)
+    if run is not None and any(waiting.run is run for waiting in _chain(outer)):
         run, why = None, "no run"  # asked from within the denoiser of a visit of this very run
     if run is None:
         _say(guider, why)
@@ -58,6 +55,15 @@ def ask(guider, x, sigma):
         asked = run.ask(x, run.place.key(sigma), sigma.dtype, gated=guider in _gating.get())
     asked.outer = outer
     asked_last.set(asked)
+    return asked
+
+
+def _around(asked, run):
+    """The visit from whose denoiser the next one of ``run`` is asked; ``asked`` is the innermost that waits for its answer."""
+    while asked is not None and not asked.inside and (asked.run is None or asked.run is run or asked.run.ended):
+        if run is not None and asked.run is run:  # asked before and never answered: its denoiser raised
+            run.give_up(asked)
+        asked = asked.outer
     return asked
 
 
