@@ -38,7 +38,10 @@ class Trust:
         say(reason, self.said)
 
     def changed(self, x):
-        """Of ``REASONS``, what another x, or another scale, than at the visit before leaves no history to; else None."""
+        """Of ``REASONS``, why history does not serve a visit at ``x``; None where it does.
+
+        It is that of another guidance scale, or of another shape, dtype or device, if these are not those of the visit before.
+        """
         like, scale = (x.shape, x.dtype, x.device), _scale_of(self._guider)
         other_scale, other_shape = _differ(scale, self._scale), self._like is not None and like != self._like
         self._like, self._scale = like, scale

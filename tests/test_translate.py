@@ -8,6 +8,7 @@ from taylorseer_guider import Calibration
 from taylorseer_guider.calibration.ode import calls_at, stops
 from taylorseer_guider.calibration_file import Budget, Fitted, Row
 from taylorseer_guider.hosts import SAMPLERS
+from taylorseer_guider.translate import ITSELF, Sum, leading, stepped
 
 HOSTS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler")
 NODES = (0, 1, 2, 5, 6, 9, 14, 15, 19)
@@ -90,3 +91,9 @@ def test_what_else_a_calibration_is_for_is_still_asked(tmp_path):
         sample("DPMPP2MSampler", problem, scale=1.5, calibration=file, num_steps=8)
     with pytest.raises(ValueError, match="guider is IdentityGuider here"):
         sample("EulerEDMSampler", problem, calibration=file, guider_config={"target": IDENTITY})
+
+
+def test_the_answer_that_leads_to_the_end_of_a_step_is_the_one_that_it_was_answered_by():
+    answer = Sum(0.25, {(0, 0): 0.5, (1, 0): -0.125})
+    end = stepped(ITSELF, answer, 0.5)  # x / 2 + answer / 2
+    assert end == Sum(0.625, {(0, 0): 0.25, (1, 0): -0.0625}) and leading(end, 0.5) == answer
