@@ -2,4 +2,6 @@
 
 BUDGETS = (5, 6, 8, 10, 13, 20)
 WORKLOADS = ("mixture", "hsc64", "lsst60", "quasar72", "fashion", "embedded", "embedded-96")
-PARTS = ("methods", "learnt", "quality", "features", "ablations", "clock", "accelerator", "options", "page")
+PARTS = (
+    "methods", "learnt", "reach", "unlike", "guard", "quality", "features", "ablations", "clock", "accelerator", "options", "page"
+)  # fmt: skip

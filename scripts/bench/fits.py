@@ -125,11 +125,11 @@ def fit(kind, scale, budgets, folder, count=None, device="cpu"):
     return fits
 
 
-def calibrated(batch, budgets, path):
-    """Calibrate on ``batch`` and write the file; returns its name."""
-    sampler, runs = sampler_of(batch, {}), [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
-    found = calibrate(sampler, batch.network, runs, calls=budgets, low=True, walks=WALKS, refine=GRADIENTS, progress=False)
-    found.save(path)
+def calibrated(batch, budgets, path, scales=None, **host):
+    """Calibrate on ``batch`` and write the file; returns its name. ``host`` is as ``sampler_of`` takes it: solver, steps."""
+    sampler, runs = sampler_of(batch, {}, **host), [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
+    options = {"low": True, "walks": WALKS, "refine": GRADIENTS, "progress": False}
+    calibrate(sampler, batch.network, runs, calls=budgets, scales=scales, **options).save(path)
     return path.name
 
 

@@ -9,7 +9,7 @@ from taylorseer_guider import Calibration
 from taylorseer_guider.commands.pictures import write_text
 
 from . import ablate as ablations
-from . import accelerator, clock, inside, learnt, quality
+from . import accelerator, clock, guard, inside, learnt, quality, reach, unlike
 from .compare import asked, compare, compared, references, scales
 from .devices import clock_of, moved, name_of, ready, whereabouts
 from .fits import fit
@@ -26,6 +26,7 @@ from .workloads import embedded
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
 PRICED = ((4, 3, 256, 256), (1, 3, 1024, 1024), (1, 3, 2048, 2048))  # what a forecast is timed on
 ABLATED = {"mixture": (2.5,), "hsc64": (1.0,), "embedded": (2.5,)}  # scales
+GUARDED = {"mixture": (2.5,), "hsc64": (1.0,)}  # scales
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
 
@@ -60,6 +61,27 @@ def learn(args):
         rows = learnt.compared(args, kind, scale)
         path = args.out_dir / f"{kind.name}-{scale:g}.jsonl"
         show(args, f"learnt-{kind.name}-{scale:g}", learnt.table(kind.name, scale, rows, path), rows=rows)
+
+
+def reach_out(args):
+    """One calibration at other steps, samplers, scales and sizes."""
+    found = reach.compared(args)
+    rows = [row for same in found.values() for row in same]
+    show(args, "reach", *(reach.table(title, same) for title, same in found.items()), rows=rows)
+
+
+def enlarge_unlike(args):
+    """The shipped calibration on pictures that it was not fitted on the like of."""
+    rows = unlike.compared(args)
+    show(args, "unlike", unlike.table(rows), rows=rows)
+
+
+def stand_guard(args):
+    """A calibration that falls back on theory where it is surprised, on training pictures."""
+    for name in [name for name in GUARDED if name in args.workloads]:
+        for scale in asked(args, GUARDED[name]):
+            rows = guard.measured(args, KINDS[name], scale)
+            show(args, f"guard-{name}-{scale:g}", guard.table(name, scale, rows), rows=rows)
 
 
 def judge_quality(args):
@@ -171,6 +193,9 @@ def rank_options(args):
 DO = {
     "methods": compare_methods,
     "learnt": learn,
+    "reach": reach_out,
+    "unlike": enlarge_unlike,
+    "guard": stand_guard,
     "quality": judge_quality,
     "features": look_inside,
     "clock": watch_the_clock,

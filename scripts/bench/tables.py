@@ -40,6 +40,11 @@ def three(row, key="exact_dB", width=17):
     return f"{'-' if row is None else '/'.join(f'{value:.1f}' for value in summary(row[key])):>{width}}"
 
 
+def two(row, width=14):
+    """mean/worst of a row, or a dash."""
+    return f"{'-' if row is None else '/'.join(f'{value:.1f}' for value in summary(row['exact_dB'])[:2]):>{width}}"
+
+
 def title(kind, scale, rows):
     full = full_run(rows)
     pictures, cost = len(full["exact_dB"]), f"{full['calls']} calls, {full['branches']:.0f} branches"

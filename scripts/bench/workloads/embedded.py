@@ -11,21 +11,26 @@ from .base import Workload
 
 
 def held_out(scale, count=32, size=48, dtype=torch.float32):
-    """``count`` crops, drawn once and for all: the first ones are the same whatever the count, and no two are one."""
+    """``count`` held-out ``crops`` to enlarge."""
+    return enlarging(crops(count, size), scale, 0, dtype)
+
+
+def crops(count, size=48):
+    """(size, size, 3) uint8 each, drawn once and for all: the first ones are the same whatever the count, and no two are one."""
     rng, images, taken = np.random.default_rng(20), [], set()
     while len(images) < count:
         place = _draw(rng, HELD_OUT[len(images) % len(HELD_OUT)], size)
         if place not in taken:
             taken.add(place)
             images.append(_crop(place, size))
-    return _workload(images, scale, 0, dtype)
+    return images
 
 
 def training(scale, count=8, size=48, seed=1000):
     """Crops of the photographs that the model was trained on: what fitted methods may look at."""
     rng = np.random.default_rng(seed)
     images = [_crop(_draw(rng, TRAINING[n % len(TRAINING)], size), size) for n in range(count)]
-    return _workload(images, scale, seed, torch.float32)
+    return enlarging(images, scale, seed)
 
 
 def _draw(rng, name, size):
@@ -38,7 +43,8 @@ def _crop(place, size):
     return photograph(name)[top : top + size, left : left + size]
 
 
-def _workload(images, scale, seed, dtype):
+def enlarging(images, scale, seed, dtype=torch.float32):
+    """The workload that enlarges ``images`` (H, W, 3) uint8, shrunk to a quarter, from the noise of ``seed``."""
     enlarged = tiny.enlarge(tiny.shrink(tiny.from_uint8(np.stack(images))))
     draw = lambda n: torch.randn(enlarged.shape[1:], generator=torch.Generator().manual_seed(1000 * seed + n))  # noqa: E731
     noise = torch.stack([draw(n) for n in range(len(images))])
