@@ -31,15 +31,17 @@ from .devices import moved
 from .fits import fit
 from .measure import row
 from .methods import OURS_FITTED, Method
+from .spread import decibels
 from .store import Store
 from .tables import two
 from .workloads import sampler_of
 
 BUDGET, SEED = 8, 2000  # calls; of the draws that are judged, which no fit sees
-FITTED_ON = (8, 24)  # pictures
+FITTED_ON, PICTURES = (8, 24), 128  # pictures of a fit; that are judged: many, since the guard is for those that are seldom
 TIMES, MORE = (1.0, 1.5, 2.0), 4  # surprise; calls
+CALIBRATED = "as calibrated"
 RULES = {  # (label, surprise that is too much) -> the same, more calls then, whether theory answers from the start
-    ("as calibrated", None): (inf, 0, False),
+    (CALIBRATED, None): (inf, 0, False),
     ("theory's weights all the way", None): (inf, 0, True),
     **{("theory's weights once surprised", times): (times, 0, False) for times in TIMES},
     **{(f"and {MORE} more calls", times): (times, MORE, False) for times in TIMES},
@@ -62,8 +64,8 @@ class Expected:
         return cls(weights, float(residual(grams, weights).max().sqrt()))
 
     def surprise(self, grams):
-        """How far off the farthest picture of ``grams`` is, in units of ``most``."""
-        return float(residual(grams, self.weights).max().sqrt()) / self.most
+        """How far off each picture of ``grams`` is, in units of ``most``: (S,)."""
+        return residual(grams, self.weights).sqrt() / self.most
 
 
 def expectations(calibration, batch):
@@ -73,28 +75,28 @@ def expectations(calibration, batch):
 
 @torch.no_grad()
 def walked(workload, calibration, expected=(), times=inf, more=0, theirs=False):
-    """(x at the end, [Gram matrices] of each call but the first, whether theory answered) of one run of ``workload``.
+    """(x at the end, [Gram matrices (S, m, m)] of each call but the first) of one run of ``workload``.
 
     Theory answers from the start if it is ``theirs``, or from the visit after a call that surprises more than ``times``: before,
-    x is not where theory takes it to be. A batch goes over as one, so it should be one picture.
+    x is not where theory takes it to be. A batch goes over as one; where that may be, it should be one picture.
     """
     budget = calibration.budget(BUDGET).mixed(newton_weights(calibration.fitted.scales, workload.scale))
     run = {"x": workload.noise, "cond": workload.cond, "uc": workload.uc}
     probe = Probe(sampler_of(workload, {}), workload.network, run, 0)
     kept = SimpleNamespace(history=calibration.history, low=bool(budget.rows[0].low))
     walk, theory = Walk.of(probe), Theory.unaided(probe.sampler, probe.sigmas, workload.scale, calibration.history)
-    visits, nodes, grams, surprised = stops("heun", probe.sigmas), budget.nodes, [], False
+    visits, nodes, grams = stops("heun", probe.sigmas), budget.nodes, []
     for n, (stop, fitted) in enumerate(zip(visits, budget.rows, strict=True)):
-        by_theory = theirs or surprised
+        by_theory = theirs
         if calls_at(visits, nodes)[n]:
             output = probe.denoise(walk.at, stop.sigma, calibration.branches)
             grams += [gram([walk.at, *sum(walk.outputs, []), probe.guided(output)])] if walk.outputs else []
             walk.hold(output, kept)
             theory.hold(stop, walk.at, probe.guided(output))
-            if expected and grams and not by_theory and expected[len(grams) - 1].surprise(grams[-1]) > times:
-                surprised, nodes = True, with_more(nodes, stop.step + stop.corrector, probe.sigmas, more)
+            if expected and grams and not theirs and expected[len(grams) - 1].surprise(grams[-1]).max() > times:
+                theirs, nodes = True, with_more(nodes, stop.step + stop.corrector, probe.sigmas, more)
         walk.walker.advance(stop, theory.answer(stop, walk.at) if by_theory else walk.answer(fitted))
-    return walk.walker.x, grams, theirs or surprised
+    return walk.walker.x, grams
 
 
 def with_more(nodes, at, sigmas, more):
@@ -108,8 +110,8 @@ def with_more(nodes, at, sigmas, more):
 
 
 def measured(args, kind, scale):
-    """Rows of ``RULES`` for calibrations of few pictures and of more, on pictures that were not fitted, each alone."""
-    count, fitted_on = args.pictures or kind.pictures, (args.training,) if args.training else FITTED_ON
+    """Rows of ``RULES`` for calibrations of few pictures and of more, on pictures that were not fitted."""
+    count, fitted_on = args.pictures or PICTURES, (args.training,) if args.training else FITTED_ON
     made = {"workload": kind.name, "scale": scale, "pictures": count, "seed": SEED}
     store = Store(args.out_dir / f"guard-{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     workload = moved(kind.training(scale, count, seed=SEED), args.device)
@@ -120,18 +122,31 @@ def measured(args, kind, scale):
         expected = expectations(calibration, fits.batch)
         for (label, setting), rule in tqdm(RULES.items(), desc=f"guard, {kind.name}, {fitted}", unit="row", leave=False):
             if store.find(table=fitted, label=label, budget=BUDGET, setting=setting) is None:
-                result, switched = one_by_one(workload, calibration, expected, *rule)
-                method = Method(label, OURS_FITTED, BUDGET, None, setting)
-                store.add({**row(workload, method, result, *near), "table": fitted, "switched": switched})
+                result, switched, surprise = ruled(workload.part(slice(None)), calibration, expected, *rule)
+                found = row(workload, Method(label, OURS_FITTED, BUDGET, None, setting), result, *near)
+                worst = min(range(count), key=decibels(found["exact_dB"]).__getitem__)
+                more = {"switched": switched, "surprise_of_worst": [round(float(call[worst]), 2) for call in surprise]}
+                store.add({**found, "table": fitted, **more})
     return store.rows
 
 
-def one_by_one(workload, *rule):
-    """((x, calls and branches a picture, seconds), how many pictures theory answered) of each picture's own run."""
-    parts, started = [workload.part(slice(n, n + 1)) for n in range(len(workload.noise))], perf_counter()
-    xs, _, over = zip(*[walked(part, *rule) for part in parts], strict=True)
-    calls, branches = (sum(getattr(part, name) for part in parts) / len(parts) for name in ("calls", "branches"))
-    return (torch.cat(xs), calls, branches, perf_counter() - started), sum(over)
+def ruled(workload, calibration, expected, times, more, theirs):
+    """((x, calls and branches a picture, seconds), how many theory answered, surprise (calls - 1, S) at first).
+
+    Pictures that surprise by more than ``times`` are run again, each alone.
+    """
+    started, count = perf_counter(), len(workload.noise)
+    x, grams = walked(workload, calibration, theirs=theirs)
+    surprise = torch.stack([each.surprise(gram) for each, gram in zip(expected, grams, strict=True)])
+    found = [] if theirs else (surprise.amax(0) > times).nonzero().flatten().tolist()
+    parts = [workload.part(slice(n, n + 1)) for n in found]
+    for n, part in zip(found, parts, strict=True):
+        x[n : n + 1] = walked(part, calibration, expected, times, more)[0]
+    calls, branches = (
+        sum([getattr(workload, name) * (count - len(parts)), *(getattr(part, name) for part in parts)]) / count
+        for name in ("calls", "branches")
+    )
+    return (x, calls, branches, perf_counter() - started), count if theirs else len(found), surprise
 
 
 def table(kind, scale, rows):
@@ -145,4 +160,7 @@ def table(kind, scale, rows):
         over = label if times is None else f"{label}, {times:g}x"
         cells = (f"{two(found, 13)}{found['switched']:>10}{found['calls']:>6.1f}" for found in cells)
         lines.append(f"{over:<38}" + "".join(cells))
+    for found in (found for found in rows if found["label"] == CALIBRATED):
+        called = " ".join(f"{value:.1f}x" for value in found["surprise_of_worst"])
+        lines.append(f"surprise of the worst {CALIBRATED}, {found['table']}, at calls 2 to {BUDGET}: {called}")
     return "\n".join(lines)
