@@ -1,12 +1,14 @@
 """The guard that was tried: as it is without surprise, all the way theory, and in between; its calls counted."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 import benchmark
 from bench import fits, guard
+from bench.store import contents
 from bench.workloads import mixture, sampler_of
 from taylorseer_guider import calibrate
 
@@ -81,6 +83,15 @@ def test_the_command_tells_what_each_rule_did_and_goes_on_from_its_rows(tmp_path
     shown = capsys.readouterr().out
     assert "fitted on 4" in shown and all(label in shown for label, _ in guard.RULES)
     assert len(shown.split("surprise of the worst as calibrated, fitted on 4, at calls 2 to 8:")[1].split()) == guard.BUDGET - 1
-    assert shown.splitlines()[2].split()[-2:] == ["0", "8.0"] and shown.splitlines()[3].split()[-2:] == ["2", "8.0"]
+    calm, theirs = (shown.splitlines()[n].split() for n in (2, 3))
+    assert calm[-3:] == ["0", "0", "8.0"] and (theirs[-3], theirs[-1]) == ("2", "8.0")
     monkeypatch.setattr(guard, "ruled", None)
     assert benchmark.main(["guard", *options]) == 0 and capsys.readouterr().out == shown
+
+
+def test_the_page_shows_what_its_rows_say():
+    folder = Path(guard.__file__).parent
+    page = (folder / "README.md").read_text()
+    for name, scale in (("mixture", 2.5), ("hsc64", 1.0)):
+        table = guard.table(name, scale, contents(folder / "results" / f"guard-{name}-{scale:g}.jsonl")[0][1:])
+        assert all(line in page for line in table.splitlines())

@@ -1,11 +1,13 @@
 """How far a calibration reaches: every run once, beside its own fit and the nearest solver."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 import benchmark
 from bench import fits, reach
+from bench.store import contents
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array")  # NumPy's, about the schedulers of diffusers
 
@@ -46,3 +48,13 @@ def test_the_solver_that_is_shown_is_the_nearest_on_the_same_workload():
     rows = [*rows_of(None, Euler=[30.0, 30.0], DEIS3=[40.0, 36.0]), *rows_of("12 steps, LMS", **{reach.ALONE: [44.0, 42.0]})]
     rows[:2] = [{**row, "family": reach.SOLVERS} for row in rows[:2]]
     assert reach.table("mixture", rows).splitlines()[-1].split() == ["12", "steps,", "LMS", "43.0/42.0", "38.0/36.0", "DEIS3"]
+
+
+def test_the_page_shows_what_its_rows_say():
+    folder = Path(reach.__file__).parent
+    rows, page = contents(folder / "results" / "reach.jsonl")[0][1:], (folder / "README.md").read_text()
+    steps = f"mixture, scale {reach.SCALE:g}"
+    questions = {row["table"]: row["table"].split(",")[0] + ", steps" * (row["table"] == steps) for row in rows}
+    for question in set(questions.values()):
+        table = reach.table(question, [row for row in rows if questions[row["table"]] == question])
+        assert all(line in page for line in table.splitlines()[1:])

@@ -1,10 +1,13 @@
 """Pictures that are unlike those of a calibration: that they are so, and what is told of them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import benchmark
 from bench import unlike as part
+from bench.store import contents
 from bench.workloads import embedded, unlike
 
 
@@ -46,3 +49,9 @@ def test_the_command_tells_of_each_kind_and_goes_on_from_its_rows(tmp_path, caps
     assert all(line[-1] in part.RIVALS and float(line[2].split("/")[0]) > float(line[3].split("/")[0]) for line in lines)
     monkeypatch.setattr(part, "sampled", None)
     assert benchmark.main(["unlike", *options]) == 0 and capsys.readouterr().out == shown
+
+
+def test_the_page_shows_what_its_rows_say():
+    folder = Path(part.__file__).parent
+    table = part.table(contents(folder / "results" / "unlike.jsonl")[0][1:])
+    assert all(line in (folder / "README.md").read_text() for line in table.splitlines())

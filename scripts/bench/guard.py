@@ -37,7 +37,8 @@ from .tables import two
 from .workloads import sampler_of
 
 BUDGET, SEED = 8, 2000  # calls; of the draws that are judged, which no fit sees
-FITTED_ON, PICTURES = (8, 24), 128  # pictures of a fit; that are judged: many, since the guard is for those that are seldom
+FITTED_ON = (8, 24)  # pictures
+PICTURES = {"mixture": 128}  # that are judged: more than elsewhere where calls are cheap, since the bad ones are seldom
 TIMES, MORE = (1.0, 1.5, 2.0), 4  # surprise; calls
 CALIBRATED = "as calibrated"
 RULES = {  # (label, surprise that is too much) -> the same, more calls then, whether theory answers from the start
@@ -111,7 +112,7 @@ def with_more(nodes, at, sigmas, more):
 
 def measured(args, kind, scale):
     """Rows of ``RULES`` for calibrations of few pictures and of more, on pictures that were not fitted."""
-    count, fitted_on = args.pictures or PICTURES, (args.training,) if args.training else FITTED_ON
+    count, fitted_on = args.pictures or PICTURES.get(kind.name, kind.pictures), (args.training,) if args.training else FITTED_ON
     made = {"workload": kind.name, "scale": scale, "pictures": count, "seed": SEED}
     store = Store(args.out_dir / f"guard-{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     workload = moved(kind.training(scale, count, seed=SEED), args.device)
@@ -150,17 +151,19 @@ def ruled(workload, calibration, expected, times, more, theirs):
 
 
 def table(kind, scale, rows):
-    """Mean/worst dB over pictures, how many went over to theory, and calls a picture, beside how many pictures were fitted."""
-    tables = list(dict.fromkeys(found["table"] for found in rows))
-    pictures = len(rows[0]["exact_dB"])
+    """Mean/worst dB over pictures, how many went over to theory, how many of them are better for it, and calls a picture."""
+    tables, pictures = list(dict.fromkeys(found["table"] for found in rows)), len(rows[0]["exact_dB"])
     lines = [f"{kind}, scale {scale:g}, {BUDGET} calls, {pictures} training pictures that were not fitted: dB, mean/worst"]
-    lines.append(f"{'':<38}" + "".join(f"{name:>13}{'switched':>10}{'calls':>6}" for name in tables))
+    lines.append(f"{'':<38}" + "".join(f"{name:>13}{'switched':>10}{'better':>7}{'calls':>6}" for name in tables))
+    plain = {found["table"]: found for found in rows if found["label"] == CALIBRATED}
     for label, times in RULES:
-        cells = [found for found in rows if (found["label"], found["setting"]) == (label, times)]
-        over = label if times is None else f"{label}, {times:g}x"
-        cells = (f"{two(found, 13)}{found['switched']:>10}{found['calls']:>6.1f}" for found in cells)
-        lines.append(f"{over:<38}" + "".join(cells))
-    for found in (found for found in rows if found["label"] == CALIBRATED):
+        cells = ""
+        for found in (found for found in rows if (found["label"], found["setting"]) == (label, times)):
+            pairs = zip(*(decibels(one["exact_dB"]) for one in (found, plain[found["table"]])), strict=True)
+            better = sum(now > before for now, before in pairs)
+            cells += f"{two(found, 13)}{found['switched']:>10}{better:>7}{found['calls']:>6.1f}"
+        lines.append(f"{label if times is None else f'{label}, {times:g}x':<38}{cells}")
+    for name, found in plain.items():
         called = " ".join(f"{value:.1f}x" for value in found["surprise_of_worst"])
-        lines.append(f"surprise of the worst {CALIBRATED}, {found['table']}, at calls 2 to {BUDGET}: {called}")
+        lines.append(f"surprise of the worst {CALIBRATED}, {name}, at calls 2 to {BUDGET}: {called}")
     return "\n".join(lines)
