@@ -33,7 +33,8 @@ def solve_budget(problem, calls, earlier, walks, journal, bar):
 
     def walked(nodes):
         if nodes not in tried:
-            bar.say(f"{calls} calls: plan {len(tried) + 1}, best {max(tried.values(), default=float('nan')):.1f} dB")
+            best = f", best {max(tried.values()):.1f} dB" if tried else ""
+            bar.say(f"{calls} calls: plan {len(tried) + 1}{best}")
             found[nodes] = fit(few, nodes)
             tried[nodes] = journal.keep_plan(nodes, found[nodes].merit)
 
