@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,53 +11,12 @@ import torch
 from .calibrated import Calibrated, describe, policy_for, require_same
 from .calibration_file import Calibration
 from .hosts import stepping
+from .learnt import Learnt
 from .policy import Everything, Keep
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
 ROOM = 1.5  # nodes for each call: a run of fewer has left too little choice for what was learnt to serve runs of more
-CLEAR = 1.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What was learnt of one kind of run. ``calibration`` is None where ``calls`` alone is not beaten, or nothing was learnt."""
-
-    calls: int  # of the later runs
-    calibration: Calibration | None = field(default=None, repr=False)
-    nodes: tuple[int, ...] = ()  # at which they call
-    samples: int = 0  # that it was learnt from
-    cost: int = 0  # denoiser calls that learning took, beside the full run
-    db: float | None = None  # PSNR of those samples, with what was learnt
-    alone_db: float | None = None  # and with ``calls`` alone
-    reason: str | None = None  # why nothing was learnt
-
-    @classmethod
-    def of(cls, calibration, calls):
-        """What a ``calibration`` that was learnt says of itself. ValueError for one that was not."""
-        about, budget = calibration.about, calibration.budget(calls)
-        try:
-            samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
-        except (KeyError, TypeError, ValueError):
-            raise ValueError("it was not learnt; give it as `calibration`") from None
-        better = budget.db >= alone + CLEAR
-        return cls(calls, calibration if better else None, budget.nodes if better else (), samples, cost, budget.db, alone)
-
-    def to_dict(self):
-        """Plain numbers, strings and lists, ready for JSON."""
-        names = ("calls", "samples", "cost", "db", "alone_db", "reason")
-        return {**{name: getattr(self, name) for name in names}, "nodes": list(self.nodes)}
-
-    def __str__(self):
-        if self.reason is not None:
-            return f"nothing learnt: {self.reason}; runs go by `calls: {self.calls}` alone"
-        source = f"learnt from a full run of {self.samples} sample(s), for {self.cost} calls more"
-        if self.calibration is None:
-            return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not beaten"
-        nodes = ", ".join(map(str, self.nodes))
-        return (
-            f"{source}: {self.calls} calls at its nodes {nodes}; {self.db:.1f} dB there, {self.alone_db:.1f} with `calls` alone"
-        )
 
 
 class Learner:

@@ -28,7 +28,7 @@ class Report:
     visits: list[Visit] = field(default_factory=list)
     peak_bytes: int = 0  # most that the history ever held
     finished: bool = False
-    learnt: object = None  # a ``learning.Learnt``: what `learn` made of the run, or what the run went by
+    learnt: object = None  # a ``learnt.Learnt``: what `learn` made of the run, or what the run went by
 
     def hold(self, tensors):
         """Count what history holds now."""

@@ -8,7 +8,7 @@ import torch
 from ..calibrated import describe
 from ..calibration_file import Calibration
 from ..landing import unfitted
-from ..learning import Learnt
+from ..learnt import Learnt
 from ..schedule import spread
 from .fingerprint import fingerprint
 from .host import Probe

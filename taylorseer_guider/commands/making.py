@@ -73,11 +73,7 @@ def begin(args, job, engine):
 
 
 def sample_all(args):
-    """Do what was asked for. The exit code: 1 where some of several pictures could not be made."""
-    if args.devices * args.num_nodes > 1:
-        from .devices import sample_on_devices
-
-        return sample_on_devices(args)
+    """Do what was asked for, in this process. The exit code: 1 where some of several pictures could not be made."""
     job = Job.of(args)
     engine = job.engine()
     work = begin(args, job, engine)

@@ -81,8 +81,10 @@ def seed_numbers(parser, words):
 
 
 def run(args):
-    from .making import sample_all
-
+    if args.devices * args.num_nodes > 1:
+        from .devices import sample_on_devices as sample_all
+    else:
+        from .making import sample_all
     return sample_all(args)
 
 

@@ -16,7 +16,7 @@ from ...calibration.theory import Theory
 from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
 from ...landing import unfitted
-from ...learning import CLEAR
+from ...learnt import CLEAR
 from ...recording import Recorded
 from ...schedule import spread
 from ...settings import Settings
