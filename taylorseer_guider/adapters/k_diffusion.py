@@ -8,6 +8,7 @@ import torch
 
 from ..hosts import Stepping
 from ..report import Report
+from ..steps import DPMPP2M, LinearMultistep
 from .core import UNKNOWN, Forecaster
 
 ONCE = Stepping(visits=1, noisy=False)  # an output a step, at its beginning
@@ -15,7 +16,8 @@ SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and
     "sample_euler": replace(ONCE, method="euler"),
     "sample_heun": replace(ONCE, method="heun", visits=2),
     "sample_dpm_2": replace(ONCE, visits=None),
-    **dict.fromkeys(("sample_lms", "sample_dpmpp_2m"), ONCE),
+    "sample_lms": replace(ONCE, step=LinearMultistep()),
+    "sample_dpmpp_2m": replace(ONCE, step=DPMPP2M()),
     **dict.fromkeys(("sample_ipndm", "sample_ipndm_v", "sample_deis", "sample_res_multistep"), ONCE),
     **dict.fromkeys(("sample_gradient_estimation", "sample_unipc", "sample_unipc_bh2"), ONCE),
 }
