@@ -68,7 +68,8 @@ def _robust(grams, least, strengths):
     folds = min(len(grams), FOLDS) if len(strengths) > 1 else 0
     left_out = torch.arange(len(grams)) % max(folds, 1)
     kept = torch.ones(folds + 1, len(grams), dtype=grams.dtype)  # by each fit; the last one keeps all
-    kept[left_out, torch.arange(len(grams))] *= 0.0 if folds else 1.0
+    if folds:
+        kept[left_out, torch.arange(len(grams))] = 0.0
     errors = grams[:, -1, -1].expand(len(strengths), *kept.shape)
     ridges = torch.tensor(strengths, dtype=grams.dtype)[:, None].expand(-1, len(kept))
     for _ in range(ROUNDS):
@@ -76,16 +77,10 @@ def _robust(grams, least, strengths):
         counts = kept / (errors + USUAL * errors.log().mean(-1, keepdim=True).exp())
         totals = torch.einsum("kfs,sij->kfij", counts / counts.sum(-1, keepdim=True), grams)
         weights = ridge(totals, ridges, least)
-        errors = _errors(grams, weights)
+        errors = residual(grams, weights[..., None, :])
     unseen = errors[:, left_out, torch.arange(len(grams))] if folds else errors[:, -1]
     best = int(unseen.clamp(min=torch.finfo(grams.dtype).tiny).log().mean(-1).argmin())
     return weights[best, -1], errors[best, -1]
-
-
-def _errors(grams, weights):
-    """Square of what each sample's sum misses the target by: (S, n + 1, n + 1) and (..., n) -> (..., S)."""
-    signed = torch.cat([weights, -torch.ones_like(weights[..., :1])], -1)
-    return torch.einsum("...i,sij,...j->...s", signed, grams, signed).clamp(min=0)
 
 
 def ridge(total, strength, least=0.0):

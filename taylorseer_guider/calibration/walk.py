@@ -75,29 +75,29 @@ def fit(problem, nodes, weigh_visit=solve):
     Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
     are corrected as far as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
-    visits, theory = stops(problem.method, problem.sigmas), problem.theory()
+    visits, theory, fitted = stops(problem.method, problem.sigmas), problem.theory(), problem.fitted
     walks = [Walk.of(probe).to("cpu") for probe in problem.probes]
     rows, products = [], []
     for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
         grams = _weighed(problem, walks, stop, call)
         if call:
             theory.hold(stop, walks[0].at, walks[0].outputs[0][0])
-        weights, mean_square = weigh_visit(grams[problem.fitted], *problem.expected(theory.weights(stop), len(walks[0].outputs)))
+        weights, mean_square = weigh_visit(grams[fitted], *problem.expected(theory.weights(stop), len(walks[0].outputs)))
         count = len(weights) // 2 if problem.low else len(weights)
         weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
-        products.append(grams[problem.fitted].mean(0)[:-1, :-1])
+        products.append(grams[fitted].mean(0)[:-1, :-1])
         _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
     errors = [mean_squares(problem.seen(end), reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
     decibels = problem.decibels(torch.cat(errors))
-    mean, worst = float(decibels[problem.fitted].mean()), float(decibels[problem.fitted].min())
+    mean, worst = float(decibels[fitted].mean()), float(decibels[fitted].min())
     return Fit(Budget(tuple(nodes), round(mean, 3), tuple(rows)), (mean + worst) / 2, decibels, ends, products)
 
 
 def unaided(grams, theory, blocks):
     """What stands in the place of ``solve`` where ``theory`` is to answer alone."""
-    return theory, float(residual(grams.sum(0), torch.tensor(theory, dtype=torch.float64))) / len(grams)
+    return given([theory])(grams, theory, blocks)
 
 
 def given(weights):

@@ -23,7 +23,7 @@ from taylorseer_guider.calibration.problem import Problem
 from taylorseer_guider.calibration.refine import Refinement
 from taylorseer_guider.calibration.squares import FOLDS, residual, ridge
 from taylorseer_guider.calibration.theory import Theory
-from taylorseer_guider.calibration.walk import Walk, fit
+from taylorseer_guider.calibration.walk import Walk, fit, given
 from taylorseer_guider.forecast import RHO, newton_weights
 from taylorseer_guider.standalone.config import instantiate_from_config
 
@@ -106,7 +106,8 @@ def fit_ablation(calibration, budget, workload, kind, gradients, target, recipe=
     known = calibration.budget(budget).mixed(newton_weights(calibration.fitted.scales, workload.scale))
     if kind in ("weights", "theory"):
         problem = posed(calibration, known, workload, target, finely=kind == "theory")
-        weigh = toward(theories(calibration, known, workload.scale)) if kind == "theory" else given(known)
+        told = [[*row.weights, *row.low] for row in known.rows]
+        weigh = toward(theories(calibration, known, workload.scale)) if kind == "theory" else given(told)
         found = fit(problem, known.nodes, weigh)
         with Progress(False) as bar:
             found = Refinement(problem, found, Journal(None, {}, {})).run(gradients, bar)
@@ -137,17 +138,6 @@ def posed(calibration, budget, workload, target, finely, substeps=2):
         solved = Reference([target.cpu()] * len(probe.sigmas), [branch.cpu() for branch in first], None, None)
     theory = partial(Theory.unaided, sampler, probe.sigmas, workload.scale, calibration.history)
     return Problem([probe], [solved], "heun", calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK, theory)
-
-
-def given(budget):
-    """For ``fit``: the weights of ``budget``, visit by visit."""
-    rows = iter([torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows])
-
-    def weigh(grams, *_):
-        row = next(rows)
-        return row.tolist(), float(residual(grams.sum(0), row)) / len(grams)
-
-    return weigh
 
 
 def theories(calibration, budget, scale):
