@@ -62,6 +62,11 @@ class Recording:
         if len(self.visits) >= self.count:
             raise ValueError(f"there are more than {self.count} visits")
 
+    @property
+    def finite(self):
+        """Whether all that was recorded is."""
+        return all(torch.isfinite(part).all() for visit in self.visits for part in (visit.x, visit.output))
+
     def some(self, tensor):
         """The recorded elements of ``tensor`` (B, ...): (B, n), on the CPU, float32 or wider."""
         chosen = tensor.detach().flatten(1)[:, self.elements.to(tensor.device)]

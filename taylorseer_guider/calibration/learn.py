@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
-
 from ..calibrated import describe
 from ..calibration_file import Calibration
 from ..landing import unfitted
@@ -12,11 +10,11 @@ from ..learnt import Learnt
 from ..schedule import spread
 from .fingerprint import fingerprint
 from .host import Probe
-from .ode import Reference, Walker
+from .ode import Reference
 from .problem import Problem
 from .recorded import Recollection
 from .squares import near
-from .theory import Theory
+from .theory import Theory, walked
 from .walk import fit, mean_squares
 
 PEAK = 2.0  # as in ``calibrate``
@@ -74,7 +72,7 @@ class Lesson:
     @cached_property
     def recollection(self):
         recording = self.run.recording
-        if not all(torch.isfinite(part).all() for visit in recording.visits for part in (visit.x, visit.output)):
+        if not recording.finite:
             raise ValueError("x or an output of it is not finite")
         return Recollection(recording.visits, self.run.stepping.method, self.run.schedule.keys)
 
@@ -100,12 +98,8 @@ class Lesson:
 
     def alone(self, probe):
         """The x that `calls` alone ends at, from the same start. Its calls tell how outputs follow x, where that is not known."""
-        walker, theory = Walker(probe.x, probe.x), self.theory()
-        for stop in self.recollection.stops:
-            if theory.calls(stop):
-                output = probe.denoise(walker.at, stop.sigma, BRANCHES)[0] if len(theory.history) else self.first(probe)
-                theory.hold(stop, walker.at, output)
-                node = stop.step + stop.corrector
-                self.recollection.measure(node, self.some(probe, walker.at), self.some(probe, output))
-            walker.advance(stop, theory.answer(stop, walker.at))
-        return walker.x
+
+        def notice(stop, x, output):
+            self.recollection.measure(stop.step + stop.corrector, self.some(probe, x), self.some(probe, output))
+
+        return walked(probe, self.theory(), self.recollection.stops, self.first(probe), notice)

@@ -9,6 +9,7 @@ from ..landing import unfitted
 from ..report import CALL, FORECAST, Visit
 from ..schedule import Schedule
 from ..settings import Settings
+from .ode import Walker
 
 
 class Theory:
@@ -48,6 +49,23 @@ class Theory:
     def _asked(self, stop):
         visit = _visit(stop, CALL if self._called is stop else FORECAST)
         return self.policy.weights(visit, self.history)
+
+
+def walked(asked, theory, visits, first=None, notice=None):
+    """The x where ``theory`` leads over ``visits`` (``Stop``), with calls of ``asked``: what has ``x`` and ``denoise``.
+
+    ``first`` is the output at the start, where it is known; ``notice(stop, x, output)`` is told of each call.
+    """
+    walker = Walker(asked.x, asked.x)
+    for stop in visits:
+        if theory.calls(stop):
+            known = first is not None and not len(theory.history)
+            output = first if known else asked.denoise(walker.at, stop.sigma, 1)[0]
+            theory.hold(stop, walker.at, output)
+            if notice:
+                notice(stop, walker.at, output)
+        walker.advance(stop, theory.answer(stop, walker.at))
+    return walker.x
 
 
 def _visit(stop, action):

@@ -9,10 +9,10 @@ from functools import cached_property
 
 import torch
 
-from ...calibration.ode import Reference, Walker, stops
+from ...calibration.ode import Reference, stops
 from ...calibration.problem import Problem
 from ...calibration.squares import near
-from ...calibration.theory import Theory
+from ...calibration.theory import Theory, walked
 from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
 from ...landing import unfitted
@@ -72,7 +72,7 @@ class Foresight:
 
     def of(self, calls, **params):
         """The Foretold of one run."""
-        ends = [walked(recall, self.policy(calls, params), recall.stops) for recall in self.recalls]
+        ends = [walked(recall, Theory(self.policy(calls, params)), recall.stops) for recall in self.recalls]
         return self._ended(calls, params, ends)
 
     def policy(self, calls, params):
@@ -104,22 +104,6 @@ class Foresight:
         return Problem([recall], [reference], method, 1, policy.keep.count, False, self.peak, lambda: Theory(policy))
 
 
-def walked(asked, policy, visits, notice=None):
-    """The x where ``policy`` leads over ``visits`` (``Stop``), with calls of ``asked``: a ``Recall``, or a ``Probe``.
-
-    ``notice(stop, x, output)`` is told of each call.
-    """
-    walker, theory = Walker(asked.x, asked.x), Theory(policy)
-    for stop in visits:
-        if theory.calls(stop):
-            output = asked.denoise(walker.at, stop.sigma, 1)[0]
-            theory.hold(stop, walker.at, output)
-            if notice:
-                notice(stop, walker.at, output)
-        walker.advance(stop, theory.answer(stop, walker.at))
-    return walker.x
-
-
 def scouted(course, probe, some, calls=SCOUT):
     """``course`` with what a walk with ``calls`` real calls of ``probe`` shows of how outputs follow x; for Euler's method."""
     found, calls = [], min(calls, len(course.schedule.nodes))
@@ -129,7 +113,7 @@ def scouted(course, probe, some, calls=SCOUT):
 
     policy = unfitted(Settings(calls=calls), course.schedule, course.stepping, course.scale)
     with torch.no_grad():
-        walked(probe, policy, stops(course.stepping.method, course.schedule.keys), notice)
+        walked(probe, Theory(policy), stops(course.stepping.method, course.schedule.keys), notice=notice)
     return replace(course, scouted=tuple(found))
 
 

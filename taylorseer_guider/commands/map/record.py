@@ -84,7 +84,7 @@ def followed(sampler, denoiser, arguments):
     run, recording = begun[0], begun[0].recording
     if recording.fault is not None:
         raise ValueError(f"the run cannot be followed: {recording.fault}")
-    if not all(torch.isfinite(part).all() for visit in recording.visits for part in (visit.x, visit.output)):
+    if not recording.finite:
         raise ValueError("x or an output of it is not finite; look at the denoiser's dtype (float16 overflows) and the scale")
     visits, upper = tuple(recording.visits), _upper(recording.elements, recording.shape)
     made = (run.schedule, run.stepping, recording.scale, tuple(recording.shape), visits, recording.some(x))
