@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from .command import Parser, add_model_options, complete, exit_code, whole
+from .command import Parser, add_model_options, exit_code, parsed, whole
 
 PROG = "taylorseer-calibrate"
 
@@ -38,10 +38,8 @@ def parse(argv, prog=PROG):
     add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
     add("--seed", type=whole(0, 2**62), default=0)
     add_model_options(add)
-    add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     parser.set_defaults(guider="taylorseer")
-    complete(parser)
-    args = parser.parse_intermixed_args(argv)
+    args = parsed(parser, argv)
     if args.scales and args.scale is None:
         args.scale = (min(args.scales) + max(args.scales)) / 2
     return args

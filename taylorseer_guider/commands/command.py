@@ -65,6 +65,13 @@ def complete(parser):
         argcomplete.autocomplete(parser)
 
 
+def parsed(parser, argv):
+    """What ``argv`` says to ``parser``, with overrides of the config wherever they stand among the flags."""
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
+    complete(parser)
+    return parser.parse_intermixed_args(argv)
+
+
 def flag(name):
     return "--" + name.replace("_", "-")
 

@@ -138,8 +138,7 @@ def run_name(config, dtype, changed):
     """Sampler, steps, guider and its settings; a digest stands for whatever else was ``changed``."""
     sampler, guider = config.sampler_config, config.sampler_config.params.guider_config
     kind = next((kind for kind, name in GUIDERS.items() if guider.target.endswith(name)), "other")
-    method = sampler.target.rpartition(".")[2].removesuffix("Sampler").removesuffix("EDM").lower()
-    parts = [f"{method}{sampler.params.num_steps}", kind]
+    parts = [steps_name(sampler), kind]
     if kind == "taylorseer":
         parts.append(plan_name(guider.params))
     if "scale" in guider.params:
@@ -150,6 +149,12 @@ def run_name(config, dtype, changed):
         everywhere = OmegaConf.to_yaml(config).replace(f"{CONFIGS.parent}/", "")  # the same wherever it is installed
         parts.append(f"{zlib.crc32(everywhere.encode()):08x}")
     return "-".join(parts)
+
+
+def steps_name(sampler):
+    """The method of a ``sampler_config`` and its number of steps, in short."""
+    method = sampler.target.rpartition(".")[2].removesuffix("Sampler").removesuffix("EDM").lower()
+    return f"{method}{sampler.params.num_steps}"
 
 
 def plan_name(params):

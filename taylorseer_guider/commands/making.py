@@ -5,7 +5,6 @@ import sys
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from ..engines.errors import UserError
 from . import estimate
 from .calibrations import default_config
 from .compare import write_report
@@ -14,7 +13,7 @@ from .folder import planned
 from .job import Job, rehearse
 from .pictures import write_text
 from .progress import Progress
-from .results import forget, write_result
+from .results import forget, into, write_result
 from .sampling import make
 
 HALF_ON_CPU = (
@@ -62,13 +61,10 @@ def begin(args, job, engine):
     if work.there:
         print(f"there already, skipped: {work.there} (--overwrite makes them again)")
     estimate.check(work, args, job, engine)
-    try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
+    with into(args.out_dir):
         write_text(args.out_dir / f"{job.name}.yaml", OmegaConf.to_yaml(job.config))
         for task in work.todo:
             forget(args.out_dir, task.name)
-    except OSError as error:
-        raise UserError(f"--out-dir {args.out_dir}: cannot be written ({error.strerror}); choose another") from None
     return work
 
 

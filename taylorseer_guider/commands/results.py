@@ -1,6 +1,7 @@
 """The files of each result: its pictures, and last of all, when they are whole, the record of what it is."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..engines.errors import UserError
@@ -16,6 +17,16 @@ class Made:
     name: str
     figures: dict
     pictures: dict
+
+
+@contextmanager
+def into(folder):
+    """``folder``, made if need be, is written into within. UserError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"--out-dir {folder}: cannot be written ({error.strerror}); choose another") from None
 
 
 def write_result(folder, made):

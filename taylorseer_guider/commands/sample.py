@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, complete, exit_code, whole
+from .command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, exit_code, parsed, whole
 
 PROG = "taylorseer-sample"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures in a folder
@@ -42,9 +42,7 @@ def parse(argv, prog=PROG):
     add("--tile", type=tile, metavar="PIXELS", help="make pictures in tiles of this size; 0: never; default: 512, above 1 Mpixel")
     add("--devices", type=whole(1, 1024), default=1, help="GPUs, or processes on a CPU, that share a folder's pictures")
     add("--num-nodes", type=whole(1, 1024), default=1, help="machines that do so, with --devices on each (torchrun, SLURM)")
-    add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
-    complete(parser)
-    args = parser.parse_intermixed_args(argv)
+    args = parsed(parser, argv)
     overrides = [*args.overrides, *(word for word in args.seeds if "=" in str(word))]
     refuse_second_path(parser, args.input_path, overrides)
     seeds = seed_numbers(parser, [word for word in args.seeds if "=" not in str(word)])

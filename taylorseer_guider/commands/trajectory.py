@@ -7,7 +7,7 @@ A PNG, a table and a JSON file for each picture. The run is the model's own, wit
 import argparse
 from pathlib import Path
 
-from .command import PHOTOGRAPHS, Parser, add_model_options, complete, exit_code, whole
+from .command import PHOTOGRAPHS, Parser, add_model_options, exit_code, parsed, whole
 
 PROG = "taylorseer-trajectory"
 
@@ -26,10 +26,8 @@ def parse(argv, prog=PROG):
     add("--db", type=float, default=45.0, help="how near to the full run is near enough, in dB")
     add("--check", type=whole(1, 10_000), nargs="+", default=[], metavar="CALLS", help="also make real runs with so many calls")
     add_model_options(add)
-    add("overrides", nargs="*", metavar="key.path=value", help="anything else in the config")
     parser.set_defaults(guider="taylorseer")
-    complete(parser)
-    args = parser.parse_intermixed_args(argv)
+    args = parsed(parser, argv)
     return argparse.Namespace(**{**vars(args), "shrink_first": args.shrink_first or args.input_path is None})
 
 

@@ -8,12 +8,15 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from ...calibration.host import Probe
-from ...engines.errors import UserError, explained
-from ...engines.pictures import find_pictures, readable
+from ...engines.errors import explained
+from ...engines.pictures import readable
 from ...settings import MOVED, OPTIONS
 from ...tiny.photographs import photograph
+from ..configuration import steps_name
+from ..folder import sources
 from ..job import Job, rehearse
 from ..pictures import write_text
+from ..results import into
 from .choose import decibels, scouted
 from .draw import draw, require
 from .record import followed
@@ -29,21 +32,18 @@ def map_all(args):
     rehearse(job.full_sampler())
     for calls in args.check:
         rehearse(job.sampler(calls=calls))
-    try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out-dir {args.out_dir}: cannot be written ({error.strerror}); choose another") from None
+    with into(args.out_dir):
+        pass
     for name, small, _ in engine.inputs(pictures(args, engine), args.shrink_first):
         map_one(job, args, engine, name, small)
 
 
 def pictures(args, engine):
     """(name, uint8 (H, W, 3)) each: the pictures of --input-path, read as they are asked for, or the --photograph."""
+    found = sources(args, engine)
     if args.input_path is None:
-        return [(args.photograph, photograph(args.photograph))] if engine.takes_pictures else []
-    if not engine.takes_pictures:
-        raise UserError(f"--input-path {args.input_path}: this model is not conditioned on a picture; leave it out")
-    return readable(find_pictures(args.input_path), 1 if args.shrink_first else engine.factor)
+        return [(name, photograph(name)) for name in found if engine.takes_pictures]
+    return readable(found, 1 if args.shrink_first else engine.factor)
 
 
 def bare(job):
@@ -84,8 +84,7 @@ class Subject:
 
     @property
     def run_name(self):
-        method = self.sampler.removesuffix("Sampler").removesuffix("EDM").lower()
-        return f"{method}{self.steps}" + ("" if self.scale is None else f"-s{self.scale:g}")
+        return steps_name(self.job.config.sampler_config) + ("" if self.scale is None else f"-s{self.scale:g}")
 
     def title(self, name):
         scale = "" if self.scale is None else f", scale {self.scale:g}"
