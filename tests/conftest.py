@@ -50,3 +50,17 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
     seed = getattr(config.option, "randomly_seed", None)
     if exitstatus and seed is not None:
         terminalreporter.write_line(f"the same order again: --randomly-seed={seed}")
+
+
+@pytest.fixture
+def coarsely(monkeypatch):
+    """``coarsely(part, steps)``: that part of the benchmark takes a Heun run of ``steps`` steps for the exact solution."""
+
+    def coarse(part, steps):
+        def references(workload, path, found=part.references):
+            workload.exact_steps = steps
+            return found(workload, path)
+
+        monkeypatch.setattr(part, "references", references)
+
+    return coarse

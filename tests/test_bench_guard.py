@@ -70,12 +70,8 @@ def test_more_calls_split_the_widest_gaps_that_are_ahead():
 
 
 @pytest.mark.slow
-def test_the_command_tells_what_each_rule_did_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch):
-    def coarse(workload, path, found=guard.references):
-        workload.exact_steps = 20
-        return found(workload, path)
-
-    monkeypatch.setattr(guard, "references", coarse)
+def test_the_command_tells_what_each_rule_did_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch, coarsely):
+    coarsely(guard, 20)
     monkeypatch.setattr(fits, "WALKS", 1)
     monkeypatch.setattr(fits, "GRADIENTS", 0)
     options = ["--workloads", "mixture", "--pictures", "2", "--training", "4", "--out-dir", str(tmp_path)]

@@ -13,12 +13,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array")  # NumPy's, about the 
 
 
 @pytest.mark.slow
-def test_the_command_tells_of_steps_scales_and_sizes_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch):
-    def coarse(workload, path, found=reach.references):
-        workload.exact_steps = 20
-        return found(workload, path)
-
-    monkeypatch.setattr(reach, "references", coarse)
+def test_the_command_tells_of_steps_scales_and_sizes_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch, coarsely):
+    coarsely(reach, 20)
     for name, few in {"STEPS": (12,), "SIZES": {16: 1}, "BETWEEN": (1.75,)}.items():
         monkeypatch.setattr(reach, name, few)
     monkeypatch.setattr(fits, "WALKS", 1)

@@ -34,12 +34,8 @@ def test_stripes_are_black_and_white_and_letters_dark_on_white():
 
 
 @pytest.mark.slow
-def test_the_command_tells_of_each_kind_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch):
-    def coarse(workload, path, found=part.references):
-        workload.exact_steps = 10
-        return found(workload, path)
-
-    monkeypatch.setattr(part, "references", coarse)
+def test_the_command_tells_of_each_kind_and_goes_on_from_its_rows(tmp_path, capsys, monkeypatch, coarsely):
+    coarsely(part, 10)
     monkeypatch.setattr(part.unlike, "MAKERS", {kind: unlike.MAKERS[kind] for kind in ("photographs", "noise")})
     options = ["--pictures", "1", "--budgets", "5", "--out-dir", str(tmp_path)]
     assert benchmark.main(["unlike", *options]) == 0

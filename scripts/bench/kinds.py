@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from taylorseer_guider import Calibration
+
 from .workloads import embedded, fashion, galaxies, mixture
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SHIPPED = tuple(sorted(CONFIGS.glob("tiny_calibration*.yaml")))
+
+
+def shipped_for(scale):
+    """The file that ships for a guidance ``scale``."""
+    return next(path for path in SHIPPED if Calibration.load(path).fitted.holds(scale))
 
 
 @dataclass(frozen=True)

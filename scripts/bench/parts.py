@@ -5,7 +5,6 @@ import json
 import torch
 from tqdm import tqdm
 
-from taylorseer_guider import Calibration
 from taylorseer_guider.commands.pictures import write_text
 
 from . import ablate as ablations
@@ -13,7 +12,7 @@ from . import accelerator, clock, guard, inside, learnt, quality, reach, unlike
 from .compare import asked, compare, compared, references, scales
 from .devices import clock_of, moved, name_of, ready, whereabouts
 from .fits import fit
-from .kinds import KINDS, LINES
+from .kinds import KINDS, LINES, shipped_for
 from .measure import bfloat16_floor
 from .methods import SOLVERS, by_solvers, ours
 from .options import option_table, ranked
@@ -112,7 +111,7 @@ def watch_the_clock(args):
     todo, watch = _shipped(args), clock_of(args.device)
     single = [moved(embedded.held_out(1.0, 1, size), args.device) for size in SIZES]
     rows = [row for workload in single for row in clock.side_by_side(workload, todo, clock=watch)]
-    path = next(path for path in KINDS["embedded"].calibrations if Calibration.load(path).fitted.holds(1))
+    path = shipped_for(1)
     priced = PRICED if args.device == "cpu" else ()  # what a visit tells of a device is the time to queue it
     costs = [row for shape in priced for row in clock.forecast_cost(path, shape)]
     low = list(halves(args, path))

@@ -8,17 +8,15 @@ from types import SimpleNamespace
 
 from tqdm import tqdm
 
-from taylorseer_guider import Calibration
-
 from .compare import about, references
 from .devices import moved
 from .fits import calibrated
-from .kinds import KINDS, SHIPPED
+from .kinds import KINDS, shipped_for
 from .measure import row, sampled
 from .methods import OURS, OURS_FITTED, SOLVERS, Method, by_solvers, host
 from .peers.solvers import available
 from .store import Store
-from .tables import best, two
+from .tables import best, of_table, two
 from .workloads import embedded, mixture
 
 BUDGET, STEPS = 8, (12, 20, 35)
@@ -67,7 +65,7 @@ def between(count, seen_by, folder):
 
 def on_embedded(sizes, most):
     """Every number of steps on two samplers, and every one of ``sizes``."""
-    files = {FILE: next(path for path in SHIPPED if Calibration.load(path).fitted.holds(1))}
+    files = {FILE: shipped_for(1)}
     for size in sizes:
         todo = [*ours(f"{size} px", files)]
         for steps, name in ((steps, name) for steps in STEPS for name in ("Euler", "DPM++2M") if size == sizes[0]):
@@ -110,7 +108,7 @@ def table(title, rows):
     lines.append(f"{'':<26}" + "".join(f"{label:>18}" for label in (*labels, "a solver")))
     for name, setting in dict.fromkeys((found["table"], found["setting"]) for found in rows if found["setting"]):
         same = {found["label"]: found for found in rows if (found["table"], found["setting"]) == (name, setting)}
-        solver = best([{**found, "table": None} for found in rows if found["table"] == name], BUDGET, (SOLVERS,))
+        solver = best(of_table(rows, name), BUDGET, (SOLVERS,))
         cells = "".join(two(same.get(label), 18) for label in labels)
         lines.append(f"{setting:<26}{cells}{two(solver, 18)} {solver['label']}")
     return "\n".join(lines)

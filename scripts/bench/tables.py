@@ -16,6 +16,11 @@ def measured(rows):
     return [row for row in rows if not row.get("table")]
 
 
+def of_table(rows, name):
+    """The rows of the table ``name`` as if they were those of a comparison of its own."""
+    return [{**row, "table": None} for row in rows if row["table"] == name]
+
+
 def at(rows, label, budget):
     """The row of ``label`` at ``budget`` calls, or None."""
     return next((row for row in measured(rows) if row["label"] == label and row["budget"] == budget), None)

@@ -4,16 +4,14 @@ from functools import partial
 
 from tqdm import tqdm
 
-from taylorseer_guider import Calibration
-
 from .compare import about, references
 from .devices import moved
-from .kinds import SHIPPED
+from .kinds import shipped_for
 from .measure import row, sampled
 from .methods import CALIBRATED, DEFAULT, OURS, OURS_FITTED, SOLVERS, Method, at_once, host, solved
 from .peers.solvers import available
 from .store import Store
-from .tables import at, best, two
+from .tables import at, best, of_table, two
 from .workloads import unlike
 
 BUDGETS, PICTURES, SCALE = (5, 8, 10), 8, 1.0
@@ -35,7 +33,7 @@ def compared(args):
 
 
 def methods(budgets):
-    path = next(path for path in SHIPPED if Calibration.load(path).fitted.holds(SCALE))
+    path = shipped_for(SCALE)
     for budget in budgets:
         yield Method(CALIBRATED, OURS_FITTED, budget, partial(host, options={"calibration": str(path), "calls": budget}))
         yield Method(DEFAULT, OURS, budget, partial(host, options={"calls": budget}))
@@ -50,7 +48,7 @@ def table(rows):
     lines.append(f"{'calls':<6}{'':<14}{'calibrated':>12}{'`calls` alone':>15}{'a solver':>12}")
     for budget in budgets:
         for kind in dict.fromkeys(found["table"] for found in rows):
-            same = [{**found, "table": None} for found in rows if found["table"] == kind]
+            same = of_table(rows, kind)
             solver = best(same, budget, (SOLVERS,))
             cells = two(at(same, CALIBRATED, budget), 12) + two(at(same, DEFAULT, budget), 15) + two(solver, 12)
             lines.append(f"{budget:<6}{kind:<14}{cells} {solver['label']}")
