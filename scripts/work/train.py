@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from safetensors.torch import save_file
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from taylorseer_guider.commands.figures import sharpness
 from taylorseer_guider.commands.pictures import replacing
 from taylorseer_guider.standalone.config import append_dims
-from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_network, residual, shrink, to_uint8
+from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_denoiser, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
@@ -24,6 +25,7 @@ from .trainer import build_trainer, last_checkpoint
 
 SCALES = (1.0, 0.8, 0.65, 0.5)  # each photograph is also seen reduced: other sizes of the same things, less camera blur
 CRISPEST = 16.0  # more detail than that is line art
+NOISIEST = 80.0  # sigma of a run's start, where the denoiser's answer is the mean over all photographs that fit
 
 
 def pyramid(image, crop):
@@ -42,6 +44,25 @@ def detail(sharp, bicubic):
     """Gradient energy of a photograph over its bicubic copy's: about 5 where it is soft, 10 and more where it is crisp."""
     sharp, bicubic = (from_uint8(image[None]) for image in (sharp, bicubic))
     return min(sharpness(sharp) / max(sharpness(bicubic), 1e-6), CRISPEST)
+
+
+def mean_of(denoiser, bicubic, noise):
+    """What ``denoiser`` knows of a photograph of which it has the ``bicubic`` image alone, as a residual."""
+    sigma = torch.full((len(bicubic),), NOISIEST, device=bicubic.device)
+    return denoiser(NOISIEST * noise, sigma, {"concat": bicubic}).float()
+
+
+def calmed(target, mean, share):
+    """``target`` with ``share`` of what is neither in the ``mean`` nor finer than some three pixels. All (B, 3, H, W).
+
+    A sample lies as far from the mean as the photograph does, and nearness and likeness trade along the line between the two
+    (Freirich, Michaeli and Meir, arXiv 2107.02555, theorem 3). Here only what is coarse moves along it: the eye takes a grain
+    that it cannot compare for texture, and a stroke that is not there for a mark.
+    """
+    coarse = target - mean
+    for _ in range(2):
+        coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
+    return target - (1 - share) * coarse
 
 
 class Crops(Dataset):
@@ -81,12 +102,17 @@ def warm_cosine(step, steps, warmup=300):
 
 
 class TinyTraining(pl.LightningModule):
-    """EDM's denoising loss on the residual, with the conditioning dropped from every tenth sample."""
+    """EDM's denoising loss on the residual, with the conditioning dropped from every tenth sample.
 
-    def __init__(self, photographs, held_out, steps, epoch, batch_size, crop, learning_rate, seed, crispness=0.0):
+    With a ``teacher``, a ``denoiser(x, sigma, cond)``, on the residual that is ``calmed`` towards its mean.
+    """
+
+    def __init__(
+        self, photographs, held_out, steps, epoch, batch_size, crop, learning_rate, seed, crispness=0.0, teacher=None, coarse=1.0
+    ):
         super().__init__()
-        self.save_hyperparameters(ignore=["photographs", "held_out"])
-        self.network, self.denoiser = build_network(), edm_denoiser()
+        self.save_hyperparameters(ignore=["photographs", "held_out", "teacher"])
+        self.network, self.denoiser, self.teacher = build_network(), edm_denoiser(), teacher
         self.train_crops = Crops(photographs, epoch * batch_size, crop, seed, crispness=crispness)
         self.validation_crops = Crops(held_out, 8 * batch_size, crop, seed)
 
@@ -99,6 +125,10 @@ class TinyTraining(pl.LightningModule):
         keep = torch.rand(n, generator=rng, device=target.device) >= 0.1
         noise = torch.randn(target.shape, generator=rng, device=target.device)
         cond = {"concat": bicubic * append_dims(keep, 4)}
+        if self.teacher is not None:
+            apart = torch.randn(target.shape, generator=rng, device=target.device)
+            with torch.no_grad():
+                target = calmed(target, mean_of(self.teacher, bicubic, apart), self.hparams.coarse)
         denoised = self.denoiser(self.network, target + noise * append_dims(sigma, 4), sigma, cond)
         weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
         return (append_dims(weight, 4) * (denoised.float() - target) ** 2).mean()
@@ -150,11 +180,12 @@ def export(state_dict, path):
 def build_module(args):
     """The model and its crops, from the seed."""
     pl.seed_everything(args.seed, verbose=False)
-    names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed", "crispness")
+    names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed", "crispness", "coarse")
     module = TinyTraining(
         read_photographs(args.data_dir),
         [photograph(name) for name in HELD_OUT],
         **{name: getattr(args, name) for name in names},
+        teacher=args.teacher and load_denoiser(args.teacher, "cuda" if torch.cuda.is_available() else "cpu"),
     )
     if args.init:
         module.network.load_state_dict(load_network(args.init).state_dict())
