@@ -25,7 +25,7 @@ def arguments():
     parser.add_argument(
         "--teacher", type=Path, metavar="WEIGHTS", help="learn photographs whose coarse detail is nearer to these weights' mean"
     )
-    parser.add_argument("--coarse", type=float, default=0.25, help="with --teacher: the share of coarse detail that is left")
+    parser.add_argument("--coarse", type=float, default=0.15, help="with --teacher: the share of coarse detail that is left")
     parser.add_argument("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
     return parser
 

@@ -33,6 +33,14 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    """Said at once, too: a run that crashes has no end."""
+    reporter, seed = session.config.pluginmanager.get_plugin("terminalreporter"), session.config.getoption("randomly_seed", None)
+    if reporter and seed is not None:
+        reporter.write_line(f"the order of the tests: --randomly-seed={seed}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     torch.manual_seed(0)
