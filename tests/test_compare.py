@@ -42,6 +42,21 @@ def table(group):
     return {group["pictures"][row["picture"]]["label"]: dict(zip(heads, row["cells"], strict=True)) for row in group["rows"]}
 
 
+# What is said.
+
+
+def test_figures_are_printed_as_they_are_on_the_page(tmp_path, capsys):
+    write_result(tmp_path / "out")
+    assert compare.main([str(tmp_path / "out"), "--out", str(tmp_path / "page.html"), "--figures"]) == 0
+    first, _, name, bands, heads, *rows = capsys.readouterr().out.splitlines()
+    assert "1 picture, 1 run" in first and name == "cat_x4, seed 0"
+    assert bands.split("  ")[-1] == "To the original" and bands.index("To the original") > bands.index("To the full run")
+    assert [row.split("  ")[0] for row in rows] == ["bicubic", "full run, 6 calls", "3 calls"]
+    assert all(len(row) == len(heads) for row in rows) and "38.59" in rows[-1]
+    compare.main([str(tmp_path / "out"), "--out", str(tmp_path / "page.html")])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 # Which results.
 
 

@@ -17,26 +17,30 @@ def parse(argv, prog=PROG):
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULT", help="a folder that sample.py wrote, or one of its pictures")
     add("--out", type=Path, default=Path("report.html"), metavar="FILE", help="the page")
+    add("--figures", action="store_true", help="print the page's figures, too")
     complete(parser)
     return parser.parse_args(argv)
 
 
-def write_report(results, path):
+def write_report(results, path, figures=False):
     """Write the page of ``results`` to ``path`` and say so. Returns what could not be shown, lines that name files."""
     from .page.content import page_content
     from .page.entries import find_entries
+    from .page.tables import in_text
     from .page.write import write_page
 
     entries, faults = find_entries(results)
     content = page_content(entries, faults)
     write_page(path, content)
     print(f"{path}: {content['summary']}, {path.stat().st_size / 1e3:,.0f} kB")
+    if figures:
+        print("\n".join(f"\n{in_text(group)}" for group in content["groups"]))
     return faults
 
 
 def compare_all(args, prog):
     """Do what was asked for. The exit code: 1 where something could not be shown."""
-    faults = write_report(args.results, args.out)
+    faults = write_report(args.results, args.out, args.figures)
     for fault in faults:
         print(f"{prog}: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -40,3 +40,15 @@ def columns_and_rows(rows):
     heads = [{"band": band, "name": name, "better": better} for band, name, _, better in columns]
     texts = [[shown(row["values"].get((band, name)), form) for band, name, form, _ in columns] for row in rows]
     return heads, [{"picture": row["picture"], "cells": cells} for row, cells in zip(rows, texts, strict=True)]
+
+
+def in_text(group):
+    """The figures of a page's group as aligned lines: its name, the bands of its columns, their names, a line a picture."""
+    bands, names = zip(*((column["band"], column["name"]) for column in group["columns"]), strict=True)
+    rows = [["", *names], *([group["pictures"][row["picture"]]["label"], *row["cells"]] for row in group["rows"])]
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    heads = f"{'':<{first}}"
+    for band in dict.fromkeys(bands):
+        heads += f"  {band:<{sum(width + 2 for width, of in zip(widths, bands, strict=True) if of == band) - 2}}"
+    lines = [f"{label:<{first}}" + "".join(map("  {:>{}}".format, cells, widths)) for label, *cells in rows]
+    return "\n".join([group["name"], heads.rstrip(), *lines])
