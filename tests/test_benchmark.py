@@ -1,6 +1,7 @@
 """scripts/benchmark.py: rows picture by picture, kept and gone on with; tables, intervals and plots that say what rows say."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -250,6 +251,27 @@ def test_an_accelerator_that_is_not_there_is_one_line(device, tmp_path, capsys):
         pytest.skip("there is one")
     assert run("--device", device, "--out-dir", tmp_path) == 2
     assert "finds no CUDA device" in capsys.readouterr().err
+
+
+def test_rows_of_one_network_are_not_added_to_those_of_another_and_are_titled(tmp_path, monkeypatch):
+    kind = replace(kinds.KINDS["embedded"], network=tmp_path / "weights")
+    monkeypatch.setattr(parts, "KINDS", {"embedded": kind})
+
+    def rows():
+        return store.Store(tmp_path / "embedded-1.jsonl", kind.made(1.0, pictures=2))
+
+    def title():
+        (table,) = parts.in_short(tmp_path, ["embedded"])
+        return table.splitlines()[0]
+
+    kind.network.write_bytes(b"some")
+    for label, budget in (("full run", 39), ("TaylorSeerGuider", 5), ("DPM++2M", 5)):
+        rows().add(row(label, [40.0, 50.0], budget, "full run" if budget == 39 else "ours"))
+    assert title().startswith("embedded, scale 1, 2 pictures")
+    kind.network.write_bytes(b"others")
+    with pytest.raises(UserError, match="made with .* now it is .*; name another --out-dir"):
+        rows()
+    assert title().startswith("embedded, earlier weights, scale 1, 2 pictures")
 
 
 def test_the_page_shows_what_its_rows_say():

@@ -29,7 +29,7 @@ def measured(args, name, scale, gradients=GRADIENTS):
     """Rows of the training batch and of the held-out one for each of ``KINDS_OF``, at ``BUDGET`` calls."""
     kind = KINDS[name]
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
-    made = {"workload": name, "scale": scale, "pictures": count, "training": seen_by, "gradients": gradients}
+    made = kind.made(scale, pictures=count, training=seen_by, gradients=gradients)
     store = Store(args.out_dir / f"ablations-{name}-{scale:g}.jsonl", made, device=args.device)
     fits = fit(kind, scale, kind.budgets or BUDGETS, args.out_dir / "fits", seen_by, args.device)
     calibration, batch, target = Calibration.load(fits.calibration), fits.batch.part(slice(PICTURES)), fits.exact()[:PICTURES]

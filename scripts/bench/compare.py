@@ -60,7 +60,7 @@ def compared(args, kind, scale):
     count, seen_by = args.pictures or kind.pictures, args.training or kind.fitted_on
     budgets = [budget for budget in args.budgets if kind.budgets is None or budget in kind.budgets]
     workload = moved(kind.held_out(scale, count), args.device)
-    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": seen_by}
+    made = kind.made(scale, pictures=count, training=seen_by)
     store = Store(args.out_dir / f"{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
     fits = fit(kind, scale, budgets if args.quick else kind.budgets or BUDGETS, args.out_dir / "fits", seen_by, args.device)

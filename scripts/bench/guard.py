@@ -113,7 +113,7 @@ def with_more(nodes, at, sigmas, more):
 def measured(args, kind, scale):
     """Rows of ``RULES`` for calibrations of few pictures and of more, on pictures that were not fitted."""
     count, fitted_on = args.pictures or PICTURES.get(kind.name, kind.pictures), (args.training,) if args.training else FITTED_ON
-    made = {"workload": kind.name, "scale": scale, "pictures": count, "seed": SEED}
+    made = kind.made(scale, pictures=count, seed=SEED)
     store = Store(args.out_dir / f"guard-{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     workload = moved(kind.training(scale, count, seed=SEED), args.device)
     near = references(workload, args.out_dir / f"guard-{kind.name}-{scale:g}.safetensors")

@@ -44,7 +44,7 @@ def compared(args, scale):
     """Rows of features and of ours on the embedded model, timed one after the other in this process."""
     kind = KINDS["embedded"]
     count = args.pictures or kind.pictures
-    made = {"workload": kind.name, "scale": scale, "pictures": count, **elsewhere(args)}
+    made = kind.made(scale, pictures=count, **elsewhere(args))
     store = Store(args.out_dir / f"features-{scale:g}.jsonl", made, device=args.device)
     workload = moved(kind.held_out(scale, count), args.device)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")

@@ -1,11 +1,13 @@
 """The workloads of the comparison: at which scales, on how many pictures, and what may be fitted on what."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from taylorseer_guider import Calibration
+from taylorseer_guider.tiny import WEIGHTS
 
 from .workloads import embedded, fashion, galaxies, mixture
 
@@ -35,10 +37,16 @@ class Kind:
     trained: tuple[int, ...] = (6, 8, 10)  # calls of solvers that are trained by gradients
     cheap: bool = False  # whether such training may try several optimizers, and go on for long
     perceptual: bool = False  # whether FLIP and SSIMULACRA2 say anything about such pictures
+    network: Path | None = None  # the file of its weights, where they have been trained anew since rows were first measured
 
     def wants(self, label):
         """Whether ``label`` is one of its lines, but for whose code it is."""
         return self.lines is None or label.split(" (")[0] in self.lines
+
+    def made(self, scale, **more):
+        """What decides the figures of its rows (see ``Store``)."""
+        network = {} if self.network is None else {"network": hashlib.sha256(self.network.read_bytes()).hexdigest()[:12]}
+        return {"workload": self.name, "scale": scale, **more, **network}
 
 
 # Where calls are dear: ours, and of others those that were near the front where all lines ran
@@ -56,11 +64,13 @@ def _galaxies(name, lines=LINES):
 
 DEAR = {"lines": LINES, "budgets": (5, 6, 8, 10, 13), "trained": (8,)}
 _EMBEDDED = Kind(
-    "embedded", embedded.held_out, embedded.training, (1.0, 1.5, 2.5), fitted_on=8, calibrations=SHIPPED, perceptual=True, **DEAR
-)
+    "embedded", embedded.held_out, embedded.training, (1.0, 1.5, 2.5), fitted_on=8, calibrations=SHIPPED, perceptual=True,
+    network=WEIGHTS, **DEAR,
+)  # fmt: skip
 _WIDE = Kind(
     "embedded-96", partial(embedded.held_out, size=96), embedded.training, (1.0, 2.5), pictures=16, fitted_on=8,
     calibrations=SHIPPED, fits_of="embedded", budgets=(5, 8), lines=LINES, trained=(8,), perceptual=True,
+    network=WEIGHTS,
 )  # fmt: skip
 _FASHION = Kind("fashion", fashion.held_out, fashion.training, (1.0, 3.0, 5.0, 7.5), fitted_on=12, **DEAR)
 _MIXTURE = Kind("mixture", mixture.held_out, mixture.training, (1.0, 1.5, 2.5), cheap=True)

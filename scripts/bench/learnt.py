@@ -21,7 +21,7 @@ def compared(args, kind, scale):
     """Rows of `calls` alone and of what was learnt from one training picture, which also say what learning cost."""
     count = args.pictures or kind.pictures
     workload = moved(kind.held_out(scale, count), args.device)
-    made = {"workload": kind.name, "scale": scale, "pictures": count, "training": 1}
+    made = kind.made(scale, pictures=count, training=1)
     store = Store(args.out_dir / f"learnt-{kind.name}-{scale:g}.jsonl", made, about(), args.device)
     exact, full = references(workload, args.out_dir / f"{kind.name}-{scale:g}.safetensors")
     for budget in (budget for budget in BUDGETS if budget in args.budgets and budget < NODES):

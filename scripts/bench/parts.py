@@ -160,13 +160,20 @@ def page(args):
 def in_short(folder, workloads):
     """A short table of each workload and scale that has rows in ``folder``."""
     for name in workloads:
-        yield from (short_table(name, scale, rows) for scale, rows in known(folder, name))
+        for scale, rows in known(folder, name):
+            head = contents(rows_of(folder, name, scale))[0][0]["made"]
+            same = head.get("network") == KINDS[name].made(scale).get("network")
+            yield short_table(name if same else f"{name}, earlier weights", scale, rows)
+
+
+def rows_of(folder, name, scale):
+    return folder / f"{name}-{scale:g}.jsonl"
 
 
 def known(folder, name):
     """(scale, rows) of the workload ``name`` that are on disk."""
     for scale in KINDS[name].scales:
-        path = folder / f"{name}-{scale:g}.jsonl"
+        path = rows_of(folder, name, scale)
         rows = measured(contents(path)[0][1:]) if path.exists() else []
         if budgets_of(rows):
             yield scale, rows
