@@ -26,6 +26,9 @@ def arguments():
         "--teacher", type=Path, metavar="WEIGHTS", help="learn photographs whose coarse detail is nearer to these weights' mean"
     )
     parser.add_argument("--coarse", type=float, default=0.15, help="with --teacher: the share of coarse detail that is left")
+    parser.add_argument(
+        "--beyond", type=float, default=1.0, help="with --teacher: write weights that are so many times as far from the teacher's"
+    )
     parser.add_argument("--export", type=Path, metavar="CKPT", help="only write the weights that a checkpoint holds")
     return parser
 

@@ -186,3 +186,14 @@ def test_a_teacher_changes_what_is_learnt_by_its_share(tmp_path):
     taught = ["--teacher", str(tiny.WEIGHTS), "--coarse"]
     assert loss(*taught, "1") == pytest.approx(loss(), rel=1e-5)
     assert loss(*taught, "0.2") != pytest.approx(loss(), rel=1e-2)
+
+
+def test_weights_go_beyond_what_was_learnt_from_a_teacher(tmp_path):
+    module = train.build_module(arguments(tmp_path / "run", "--teacher", str(tiny.WEIGHTS)))
+    learnt, start = module.network.state_dict(), tiny.load_network().state_dict()
+    found = train.beyond(module, 1.5)
+    assert found.keys() == module.state_dict().keys()
+    for name, value in start.items():
+        torch.testing.assert_close(found[f"network.{name}"] - value, 1.5 * (learnt[name] - value))
+    module.teacher = None
+    assert torch.equal(train.beyond(module, 1.5)["network.head.weight"], learnt["head.weight"])

@@ -177,6 +177,18 @@ def export(state_dict, path):
         save_file(weights, partial)
 
 
+def beyond(module, share):
+    """The module's (averaged) state, moved ``share`` times as far from its teacher's as training moved it.
+
+    What training has changed is gone on with along a straight line (task vectors: Ilharco et al., arXiv 2212.04089).
+    """
+    state = module.state_dict()
+    if module.teacher is None or share == 1:
+        return state
+    start = {f"network.{name}": value for name, value in module.teacher.args[0].state_dict().items()}
+    return {name: torch.lerp(start[name].to(value), value, share) if name in start else value for name, value in state.items()}
+
+
 def build_module(args):
     """The model and its crops, from the seed."""
     pl.seed_everything(args.seed, verbose=False)
@@ -211,5 +223,5 @@ def train(args):
         return
     module, trainer = build_module(args), averaging_trainer(args)
     fit(module, trainer, args.run_dir)
-    export(module.state_dict(), args.out)
+    export(beyond(module, args.beyond), args.out)
     print(f"{'weights':<10} {args.out}\n{'loss curve':<10} {Path(trainer.logger.log_dir) / 'metrics.csv'}")
