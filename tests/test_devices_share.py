@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,6 +110,37 @@ def test_processes_that_torchrun_starts_share_a_folder_too(forty, tmp_path):
     done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True)
     assert len(read_folder(tmp_path / "out")) == 5 and done.stdout.count("_seed0.png\n") == 5
     assert done.stderr.count("1 could not be made:") == 1 and "garbage.png" in done.stderr
+
+
+def variables(way, rank):
+    """What a cluster tells the process ``rank`` of two: one on each of two machines, or two tasks of SLURM's on one."""
+    if way == "two machines":
+        return {"NODE_RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2}
+    told = {"JOB_ID": 7, "JOB_NAME": "some", "NTASKS": 2, "NTASKS_PER_NODE": 2, "PROCID": rank, "LOCALID": rank, "NODEID": 0}
+    return {f"SLURM_{name}": value for name, value in {**told, "NNODES": 1, "NODELIST": "127.0.0.1"}.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "shared"), [("two machines", [1, 2]), ("SLURM", [2, 1])])
+def test_processes_that_a_cluster_starts_share_a_folder_too(way, shared, forty, tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    for path in [*sorted(forty.glob("p*.png"))[3:], *(forty / f"{name}.png" for name in ("empty", "short", "garbage"))]:
+        path.unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1], "OMP_NUM_THREADS": 1}
+    devices, nodes = shared
+    command = [sys.executable, SCRIPT, "--input-path", forty, *STEPS, "--out-dir", tmp_path / "out"]
+    command += ["--devices", devices, "--num-nodes", nodes, "--device", "cpu"]
+    started = []
+    for rank in range(2):
+        env = {name: str(value) for name, value in {**os.environ, **meeting, **variables(way, rank)}.items()}
+        started.append(subprocess.Popen([str(word) for word in command], env=env, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    made = [text.count("_seed0.png\n") for text in said]
+    assert len(read_folder(tmp_path / "out")) == sum(made) == 5 and min(made) == 2
+    assert sum("5 made, 0 there already" in text for text in said) == 1
 
 
 FULL = """
