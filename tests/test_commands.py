@@ -277,7 +277,8 @@ def test_a_job_cannot_be_changed():
                                                       (["--shrink-first", "--input-path"], (1, 1), True)])  # fmt: skip
 def test_the_photograph_is_shrunk_and_a_picture_is_not_unless_asked(words, size, known, tmp_path):
     Image.new("RGB", (7, 6)).save(tmp_path / "own.png")
-    args = sample.parse([*words, *([str(tmp_path / "own.png")] if words else [])])
+    given = [*words, *([str(tmp_path / "own.png")] if words else [])]
+    args = sample.parse([*given, "--out-dir", str(tmp_path / "out")])  # `out` may hold the demo's picture
     engine = Job.of(args).engine()
     (task,) = planned(args, Job.of(args), engine).todo
     _, small, original = opened(task, engine, args.shrink_first)
