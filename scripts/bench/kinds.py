@@ -1,12 +1,12 @@
 """The workloads of the comparison: at which scales, on how many pictures, and what may be fitted on what."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from taylorseer_guider import Calibration
+from taylorseer_guider.commands.origin import digest_of_file
 from taylorseer_guider.tiny import WEIGHTS
 
 from .workloads import embedded, fashion, galaxies, mixture
@@ -45,7 +45,7 @@ class Kind:
 
     def made(self, scale, **more):
         """What decides the figures of its rows (see ``Store``)."""
-        network = {} if self.network is None else {"network": hashlib.sha256(self.network.read_bytes()).hexdigest()[:12]}
+        network = {} if self.network is None else {"network": digest_of_file(self.network)}
         return {"workload": self.name, "scale": scale, **more, **network}
 
 

@@ -51,7 +51,7 @@ def compare_methods(args):
         tables += [branch_table(kind.name, scale, rows)] if scale != 1 else []
         tables += [seen_table(kind.name, scale, rows)] if kind.perceptual else []
         show(args, f"{kind.name}-{scale:g}", *tables, rows=rows)
-        pareto(kind.name, dict(known(args.out_dir, kind.name)), args.out_dir / f"{kind.name}.png")
+        pareto(kind.name, known(args.out_dir, kind.name), args.out_dir / f"{kind.name}.png")
 
 
 def learn(args):
@@ -153,30 +153,30 @@ def page(args):
     """What was measured so far, in short: ours, and whom they are held against, on every workload; and the plots."""
     show(args, "page", *in_short(args.out_dir, args.workloads))
     for name in args.workloads:
-        if by_scale := dict(known(args.out_dir, name)):
+        if by_scale := known(args.out_dir, name):
             pareto(name, by_scale, args.out_dir / f"{name}.png")
 
 
 def in_short(folder, workloads):
     """A short table of each workload and scale that has rows in ``folder``."""
     for name in workloads:
-        for scale, rows in known(folder, name):
-            head = contents(rows_of(folder, name, scale))[0][0]["made"]
-            same = head.get("network") == KINDS[name].made(scale).get("network")
+        for scale, made, rows in on_disk(folder, name):
+            same = made.get("network") == KINDS[name].made(scale).get("network")
             yield short_table(name if same else f"{name}, earlier weights", scale, rows)
 
 
-def rows_of(folder, name, scale):
-    return folder / f"{name}-{scale:g}.jsonl"
-
-
 def known(folder, name):
-    """(scale, rows) of the workload ``name`` that are on disk."""
+    """{scale: rows} of the workload ``name`` that are on disk."""
+    return {scale: rows for scale, _, rows in on_disk(folder, name)}
+
+
+def on_disk(folder, name):
+    """(scale, what decides its figures, rows) of the workload ``name``."""
     for scale in KINDS[name].scales:
-        path = rows_of(folder, name, scale)
-        rows = measured(contents(path)[0][1:]) if path.exists() else []
-        if budgets_of(rows):
-            yield scale, rows
+        path = folder / f"{name}-{scale:g}.jsonl"
+        head, *rows = (contents(path)[0] if path.exists() else []) or [None]
+        if budgets_of(rows := measured(rows)):
+            yield scale, head["made"], rows
 
 
 def ablate(args):
