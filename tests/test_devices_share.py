@@ -21,10 +21,10 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "sample.py"
 STEPS = ["--num-steps", "6"]
 
 
-def launched(*words, out, devices=2):
-    """The command, started in a process group of its own, on one thread a process."""
+def launched(*words, out, devices=2, told=()):
+    """The command, started in a process group of its own, on one thread a process; variables are ``told`` it."""
     command = [sys.executable, SCRIPT, *words, *STEPS, "--out-dir", out, "--devices", devices]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **dict(told)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([str(word) for word in command], env=env, start_new_session=True, **pipes)
 
@@ -128,14 +128,11 @@ def test_processes_that_a_cluster_starts_share_a_folder_too(way, shared, forty, 
         path.unlink()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1], "OMP_NUM_THREADS": 1}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
     devices, nodes = shared
-    command = [sys.executable, SCRIPT, "--input-path", forty, *STEPS, "--out-dir", tmp_path / "out"]
-    command += ["--devices", devices, "--num-nodes", nodes, "--device", "cpu"]
-    started = []
-    for rank in range(2):
-        env = {name: str(value) for name, value in {**os.environ, **meeting, **variables(way, rank)}.items()}
-        started.append(subprocess.Popen([str(word) for word in command], env=env, stdout=subprocess.PIPE, text=True))
+    words = ("--input-path", forty, "--num-nodes", nodes, "--device", "cpu")
+    told = [{name: str(value) for name, value in {**meeting, **variables(way, rank)}.items()} for rank in range(2)]
+    started = [launched(*words, out=tmp_path / "out", devices=devices, told=each) for each in told]
     said = [process.communicate(timeout=300)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
     made = [text.count("_seed0.png\n") for text in said]
