@@ -25,7 +25,7 @@ from .trainer import build_trainer, last_checkpoint
 
 SCALES = (1.0, 0.8, 0.65, 0.5)  # each photograph is also seen reduced: other sizes of the same things, less camera blur
 CRISPEST = 16.0  # more detail than that is line art
-NOISIEST = 80.0  # sigma of a run's start, where the denoiser's answer is the mean over all photographs that fit
+NOISIEST = 80.0  # a sigma that drowns every photograph: the denoiser's answer there is the mean over all that fit
 
 
 def pyramid(image, crop):
@@ -183,7 +183,7 @@ def beyond(module, share):
     What training has changed is gone on with along a straight line (task vectors: Ilharco et al., arXiv 2212.04089).
     """
     state = module.state_dict()
-    if module.teacher is None or share == 1:
+    if module.teacher is None:
         return state
     start = {f"network.{name}": value for name, value in module.teacher.args[0].state_dict().items()}
     return {name: torch.lerp(start[name].to(value), value, share) if name in start else value for name, value in state.items()}

@@ -23,7 +23,7 @@ def parse(argv, prog=PROG):
 
 
 def write_report(results, path, figures=False):
-    """Write the page of ``results`` to ``path`` and say so. Returns what could not be shown, lines that name files."""
+    """Write the page of ``results`` to ``path`` and say so, and its ``figures``. Returns lines that name what is not shown."""
     from .page.content import page_content
     from .page.entries import find_entries
     from .page.tables import in_text
