@@ -30,7 +30,7 @@ class Calibrated:
     history: History = field(default_factory=History)
     reason: str = "calibrated"
     step: object = None  # of a multistep host, for which the rows are Euler's
-    inputs: dict = field(default_factory=dict, repr=False)  # as in ``reschedule.Moved``
+    asked: dict = field(default_factory=dict, repr=False)  # as in ``reschedule.Moved``
 
     @cached_property
     def _nodes(self):
@@ -42,7 +42,6 @@ class Calibrated:
         return Keep(
             count=calibration.history, branches=calibration.branches, means=bool(self.budget.rows[0].low), fitted=True,
             dtype=self.history.dtype, device=self.history.device, step=self.step,
-            inputs={node: (sigma, _weights(row, 0)) for node, (sigma, row) in self.inputs.items()},
         )  # fmt: skip
 
     def decide(self, visit, history):
@@ -56,6 +55,12 @@ class Calibrated:
                 f"it was fitted for {expected}"
             )
         return (CALL if row.call else FORECAST), self.reason
+
+    def inputs(self, visit, history):
+        if visit.node not in self.asked:
+            return None
+        sigma, row = self.asked[visit.node]
+        return sigma, _weights(row, 0)
 
     def weights(self, visit, history):
         return _weights(self.budget.rows[visit.number], len(history) - 1)
@@ -77,18 +82,18 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
     moved = not same_schedule(sigmas, fitted.sigmas, dtype)
     if moved:
         require_within(known, fitted, budget)
-    history, inputs = calibration.history, {}
+    history, asked = calibration.history, {}
     if ours == "heun" and (moved or theirs == "euler"):
         history += 1
         budget, ours = as_euler(budget, sigmas, branches, history), "euler"
     if moved:
         history, sigmas = history + 1, fitted.sigmas
         found = on_schedule(budget, known.sigmas, sigmas, branches, history, fitted.scales[0])
-        budget, inputs = found.budget, found.inputs
+        budget, asked = found.budget, found.asked
     if (ours, theirs) == ("euler", "heun"):
         budget = as_heun(budget, sigmas, branches)
     calibration = replace(calibration, fitted=replace(known, sigmas=sigmas), history=history)
-    return Calibrated(calibration, budget, settings.history, step=stepping.step, inputs=inputs)
+    return Calibrated(calibration, budget, settings.history, step=stepping.step, asked=asked)
 
 
 def require_same(fitted, run, dtype):

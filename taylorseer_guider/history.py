@@ -54,10 +54,11 @@ class History:
         self._held.clear()
         self._held.extend(older if keep.compare else older[: count - 1])
         slot, rows = self._rows(branches, keep, count + bool(keep.compare))
-        values = tuple(_kept(visit.sigma, x, *pair, keep, schedule) for pair in zip(branches, rows, strict=True))
-        compared = keep.compare and keep.compare(visit.sigma, values[0], branches[0], self)
+        sigma = visit.sigma if visit.asked is None else visit.asked
+        values = tuple(_kept(sigma, x, *pair, keep, schedule) for pair in zip(branches, rows, strict=True))
+        compared = keep.compare and keep.compare(sigma, values[0], branches[0], self)
         means = tuple(map(block_means, values)) if keep.means else ()
-        self._held.appendleft(Held(visit.sigma, visit.step, visit.node, values, means, compared, slot))
+        self._held.appendleft(Held(sigma, visit.step, visit.node, values, means, compared, slot))
         self._out = branches[0].dtype, branches[0].device
 
     def _rows(self, branches, keep, slots):

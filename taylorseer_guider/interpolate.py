@@ -59,13 +59,20 @@ class Interpolate:
             return CALL, "unknown sigma"
         if not len(history):
             return CALL, "no history"
-        if self.settings.repeat_visits != "compute" and history.at(visit.sigma) is not None:
+        if self.settings.repeat_visits != "compute" and self._known(visit, history) is not None:
             return FORECAST, "repeated"
         if self.settings.repeat_visits == "later" and self._comes_again(visit):
             return FORECAST, "called later"
         if self.plan[visit.node]:
             return CALL, "planned"
         return (FORECAST, "skipped") if self.settings.plan.tolerance is None else self._adapt(visit, history)
+
+    def inputs(self, visit, history):
+        return None
+
+    def _known(self, visit, history):
+        """What is held of the output at ``visit``, or None."""
+        return history.at(visit.sigma)
 
     def _comes_again(self, visit):
         """Whether this visit looks ahead to its node, as Heun's corrector does: the next step begins there, at a better x."""
@@ -90,7 +97,7 @@ class Interpolate:
     def _chosen(self, visit, history):
         """(indices of the held outputs that make the forecast, their weights, the error to expect)."""
         if visit.reason == "repeated":
-            return [next(i for i, held in enumerate(history) if held is history.at(visit.sigma))], [1.0], None
+            return [next(i for i, held in enumerate(history) if held is self._known(visit, history))], [1.0], None
         order, error = self.settings.max_order, None
         if history[0].compared and history[0].compared.constants:
             order, error = self.expected(visit, history)

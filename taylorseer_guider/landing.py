@@ -12,6 +12,8 @@ missed its next term, so x is known to be off by
     off = sigma_k * integral of (P with the new output - P without) dz from z_{k-1} to z_k,
 
 and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call.
+Since the path is known at every sigma, calls need not be made at the host's: where only their number is given they are spread
+evenly (``schedule.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, at the x of the path.
 Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as
 Euler's, and its corrector is answered so that x stays where it is, or is put right. What was made for Euler's step is solved for
 that of a multistep host by ``steps``.
@@ -27,6 +29,7 @@ import torch
 from .forecast import Weights, distinct, newton_weights, placed
 from .interpolate import Interpolate
 from .report import CALL
+from .schedule import NEAR, evenly
 
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
@@ -37,10 +40,38 @@ class Landing(Interpolate):
 
     heun: bool = False
     step: object = None
+    free: bool = False  # whether calls are made where their gaps are even, and not at the host's sigmas
 
     @cached_property
     def keep(self):
         return replace(super().keep, count=self.settings.max_order + 2, step=self.step)
+
+    @cached_property
+    def called(self):
+        """{node: the sigma that is called there}."""
+        nodes = self.schedule.nodes
+        if self.free:
+            return evenly(nodes, self.settings.calls)
+        return {node: nodes[node] for node, planned in enumerate(super()._planned()) if planned}
+
+    def _planned(self):
+        return tuple(node in self.called for node in range(len(self.schedule.nodes)))
+
+    def _known(self, visit, history):
+        if not self.schedule.is_at(visit.node, visit.sigma):
+            return super()._known(visit, history)
+        return next((held for held in history if held.node == visit.node), None)
+
+    def inputs(self, visit, history):
+        node, at = visit.node, self.called.get(visit.node)
+        if at is None or not len(history) or not self.schedule.is_at(node, visit.sigma):
+            return None
+        sigma = self.schedule.nodes[node]
+        if math.isclose(at, sigma, rel_tol=NEAR):
+            return None
+        means, order = self._means([held.sigma for held in history], sigma, at)
+        outputs = tuple((1 - at / sigma) * mean for mean in means)
+        return at, Weights(at / sigma, outputs, (), order, sum(map(abs, outputs)))
 
     def weights(self, visit, history):
         step, sigmas = self._step(visit), [held.sigma for held in history]
@@ -53,7 +84,7 @@ class Landing(Interpolate):
         found, order = self._means(sigmas, start, end, unknown)
         if called and end > 0:
             share = (2 if corrector else 1) * end / (start - end)
-            found = [mean + share * off for mean, off in zip(found, self._off(sigmas), strict=True)]
+            found = [mean + share * off for mean, off in zip(found, self._off(sigmas, visit), strict=True)]
         return Weights(0.0, tuple(found), (), order, sum(map(abs, found)))
 
     def _step(self, visit):
@@ -74,26 +105,28 @@ class Landing(Interpolate):
         weights = mean_weights(self._coordinate, tuple(sigmas[i] for i in chosen), start, end)
         return placed(chosen, weights, len(sigmas)), len(chosen) - 1
 
-    def _off(self, sigmas):
-        """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off there, to be added to it."""
+    def _off(self, sigmas, visit):
+        """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off at ``visit``, to be added to it."""
         if len(sigmas) == 1:
             return [0.0]
-        newest, before = sigmas[:2]
-        (knowing, _), (foretold, _) = self._means(sigmas, before, newest), self._means(sigmas, before, newest, unknown=1)
-        stretch = 1 - newest / before  # of z, in units of 1 / newest
+        here, before = self.schedule.nodes[visit.node], sigmas[1]
+        (knowing, _), (foretold, _) = self._means(sigmas, before, here), self._means(sigmas, before, here, unknown=1)
+        stretch = 1 - here / before  # of z, in units of 1 / here
         return [stretch * (a - b) for a, b in zip(knowing, foretold, strict=True)]
 
 
-def unfitted(settings, schedule, stepping, scale):
+def unfitted(settings, schedule, stepping, scale, movable=True):
     """The policy without a calibration for a sampler of which ``stepping`` is known, at a guidance ``scale``.
 
+    ``movable`` says whether the denoiser can be called at other sigmas than the host's.
     Of a tensor of scales, as video guiders have, the largest counts. ValueError where the settings do not fit the schedule.
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
-    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale))
+    free = lands and movable and settings.calls is not None and settings.step_threshold is None
+    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, free, scale))
     if lands:
-        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step)
+        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step, free=free)
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
 
 
@@ -104,9 +137,9 @@ def mean_weights(coordinate, nodes, start, end):
     To an ``end`` of 0 it is the polynomial at ``start``: samplers end at the output of the last node.
     """
     us = [coordinate(sigma) for sigma in nodes]
-    if end == 0:
+    if end in (0, start):
         return tuple(newton_weights(us, coordinate(start)))
-    points, shares = simpson(start, end)
+    points, shares = simpson(max(start, end), min(start, end))
     each = [newton_weights(us, coordinate(point)) for point in points]
     return tuple(sum(map(mul, shares, weights)) for weights in zip(*each, strict=True))
 

@@ -20,8 +20,7 @@ class Keep:
     says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
     and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
     new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made. ``step``: that of
-    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``). ``inputs``: by node, what the
-    denoiser is called with where that is not the host's own x and sigma: (sigma, the Weights that make x).
+    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``).
     """
 
     count: int = 0
@@ -36,7 +35,6 @@ class Keep:
     compare: Callable | None = field(default=None, repr=False)
     record: int = 0
     step: Any = None
-    inputs: dict = field(default_factory=dict, repr=False)
 
 
 class Policy(Protocol):
@@ -49,6 +47,9 @@ class Policy(Protocol):
 
     def decide(self, visit: Visit, history: History) -> tuple[str, str]:
         """(``CALL`` or ``FORECAST``, the reason for it) at ``visit``, whose step, sigma, node and number are known."""
+
+    def inputs(self, visit: Visit, history: History) -> tuple[float, Weights] | None:
+        """What the denoiser is called with at ``visit``: (sigma, the weighted sum that is x); None where those are the host's."""
 
     def weights(self, visit: Visit, history: History) -> Weights | None:
         """The weighted sum that answers ``visit``; None where the answer is the output of the call that was made there.
@@ -76,6 +77,9 @@ class Everything:
 
     def decide(self, visit, history):
         return CALL, self.reason
+
+    def inputs(self, visit, history):
+        return None
 
     def weights(self, visit, history):
         return None

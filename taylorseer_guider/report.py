@@ -15,6 +15,7 @@ class Visit:
     reason: str
     number: int = 0  # of the run's visits, counted from 0
     node: int | None = None  # of the schedule: the one that sigma is, or the start of the step that contains it
+    asked: float | None = None  # the sigma that the denoiser was called at, where that is another one
     order: int | None = None  # of the forecast
     weight_sum: float | None = None  # sum of |weights|: how much a forecast amplifies errors of the outputs it is made from
     error: float | None = None  # expected of the forecast, where `tolerance` asks for it
@@ -71,7 +72,7 @@ class Report:
             weight = "" if v.weight_sum is None else f"{v.weight_sum:.2f}"
             error = "" if v.error is None else f"{v.error:.2g}"
             made = f"{v.action:<8} {order:>5} {weight:>6} {error:>8} {1e3 * v.seconds:>9.2f}  {v.reason}"
-            lines.append(f"{i:>5} {step:>4} {sigma:>10} {made}")
+            lines.append(f"{i:>5} {step:>4} {sigma:>10} {made}{'' if v.asked is None else f', at sigma {v.asked:.5g}'}")
         lines.append(
             f"{len(self.visits)} visits: {self.calls} calls in {self.denoiser_seconds:.2f} s, {self.forecasts} forecasts in "
             f"{self.forecast_seconds:.3f} s, {self.peak_bytes / 2**20:.1f} MiB of history at the peak"

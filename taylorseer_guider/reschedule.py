@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from .schedule import nearest
 from .translate import ITSELF, Sum, leading, row_of, stepped, sums_of
 
 SAME = 1e-6  # relative distance of sigmas that are one
@@ -27,12 +28,12 @@ LEAST = 1 / 8  # of x_k, in units of its noise that is left: what the host's x k
 class Moved:
     """A ``budget`` on another schedule.
 
-    ``inputs``: by node, what the denoiser is called with where that is not the host's own x and sigma: (sigma, a row whose
+    ``asked``: by node, what the denoiser is called with where that is not the host's own x and sigma: (sigma, a row whose
     weights make x).
     """
 
     budget: object
-    inputs: dict
+    asked: dict
 
 
 def on_schedule(budget, fitted, sigmas, branches, history, scale):
@@ -54,19 +55,6 @@ def on_schedule(budget, fitted, sigmas, branches, history, scale):
         if not all(each == ITSELF for each in sums):
             asked[node] = called[k], row_of(like, sums, min(k, history), k, branches)
     return Moved(replace(budget, nodes=tuple(nodes), rows=tuple(rows)), asked)
-
-
-def nearest(sigmas, wanted):
-    """Indices of the ``sigmas`` nearest to those ``wanted``, in log(sigma): rising, distinct, the first one first."""
-    best = {0: (0.0, (0,))}  # by the newest index
-    for each in wanted[1:]:
-        before, found = (math.inf,), {}
-        for index, sigma in enumerate(sigmas):
-            if len(before) > 1:
-                found[index] = before[0] + math.log(sigma / each) ** 2, (*before[1], index)
-            before = min(before, best.get(index, before))
-        best = found
-    return min(best.values())[1]
 
 
 def straight(sums, rows, sigmas):

@@ -110,10 +110,11 @@ class Run:
     def inputs(self, asked, sigma):
         """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,)."""
         visit, x = asked.visit, asked.x
-        if visit.node not in self.policy.keep.inputs or visit.reason in REASONS:
+        found = None if visit.reason in REASONS else self.policy.inputs(visit, self.history)
+        if found is None:
             return x, sigma
-        at, weights = self.policy.keep.inputs[visit.node]
-        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, at)
+        visit.asked, weights = found
+        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, visit.asked)
 
     def called_with(self, asked, prepared):
         """What the inner guider hands the denoiser: samples that it may write into."""

@@ -117,11 +117,9 @@ def spread(sigmas, calls):
     last sigma. So none is wide for want of luck in rounding. ValueError for more calls than nodes, and for sigmas that do not
     fall.
     """
-    if calls > len(sigmas):
-        raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
-    if not all(a >= b >= 0 for a, b in pairwise(sigmas)):
-        raise ValueError(f"calls={calls}: only falling sigmas can be spread over; give interval or plan.nodes")
-    place = torch.tensor(above([*sigmas, sigmas[-1] / 2]), dtype=torch.float64)
+    require_room(sigmas, calls)
+    last = sigmas[-1] / 2
+    place = torch.tensor([above(sigma, sigmas[0], last) for sigma in (*sigmas, last)], dtype=torch.float64)
     gaps = (place[:-1, None] - place).square()
     gaps.masked_fill_(torch.ones_like(gaps, dtype=torch.bool).tril(), math.inf)  # calls go on
     gaps, rest, following = gaps[:, :-1], gaps[:, -1], []  # ``rest``: the least sum from each node on
@@ -134,14 +132,63 @@ def spread(sigmas, calls):
     return nodes
 
 
-def above(sigmas):
-    """Where each of ``sigmas`` stands between 1, pure noise, and 0: by ``TURNS``, and by ``EVEN`` evenly in sigma^(1/7) as EDM's.
+def evenly(sigmas, calls):
+    """{node: the sigma to call at}: ``calls`` sigmas with even gaps, as ``spread`` measures them, each at the node nearest to it.
+
+    The first one is the first node's, and none is below the last node's. ValueErrors as those of ``spread``.
+    """
+    require_room(sigmas, calls)
+    first, last = sigmas[0], sigmas[-1] / 2
+    top, bottom, lowest = (above(sigma, first, last) for sigma in (first, last, sigmas[-1]))
+    gap = min((top - bottom) / calls, (top - lowest) / max(calls - 1, 1))
+    found = [first, *(_sigma_at(top - n * gap, first, last) for n in range(1, calls))]
+    return dict(zip(nearest(sigmas, found), found, strict=True))
+
+
+def _sigma_at(wanted, first, last):
+    """Which sigma ``above`` puts there, by halving."""
+    near, far = math.log(min(first, LARGEST)), math.log(last)
+    while near - far > NEAR:
+        middle = (near + far) / 2
+        near, far = (middle, far) if above(math.exp(middle), first, last) > wanted else (near, middle)
+    return math.exp(near)
+
+
+def with_calls(sigmas, called):
+    """(``sigmas``, falling to 0, with those that are ``called``, by node, in the place of their nodes', the indices of these)."""
+    others = [sigma for node, sigma in enumerate(sigmas) if node not in called]
+    merged = sorted({*others, *called.values()}, reverse=True)
+    return tuple(merged), sorted(merged.index(sigma) for sigma in called.values())
+
+
+def require_room(sigmas, calls):
+    """Raise ValueError where ``calls`` cannot be spread over ``sigmas``."""
+    if calls > len(sigmas):
+        raise ValueError(f"calls={calls}: this schedule has {len(sigmas)} nodes; give 1 to {len(sigmas)}")
+    if not all(a >= b >= 0 for a, b in pairwise(sigmas)):
+        raise ValueError(f"calls={calls}: only falling sigmas can be spread over; give interval or plan.nodes")
+
+
+def nearest(sigmas, wanted):
+    """Indices of the ``sigmas`` nearest to those ``wanted``, in log(sigma): rising, distinct, the first one first."""
+    best = {0: (0.0, (0,))}  # by the newest index
+    for each in wanted[1:]:
+        before, found = (math.inf,), {}
+        for index, sigma in enumerate(sigmas):
+            if len(before) > 1:
+                found[index] = before[0] + math.log(sigma / each) ** 2, (*before[1], index)
+            before = min(before, best.get(index, before))
+        best = found
+    return min(best.values())[1]
+
+
+def above(sigma, first, last):
+    """Where ``sigma``, between ``first`` and ``last``, stands between about 1, pure noise, and 0: by ``TURNS``, and by ``EVEN``
+    evenly in sigma^(1/7), as EDM's schedule does.
 
     Outputs hardly change while sigma is far above the data's spread, and again where the image is settled; but how large the
     spread is, and whether data have an offset, is not known here, so some calls go everywhere.
     """
-    finite = [min(sigma, LARGEST) for sigma in sigmas]
-    evenly = [sigma ** (1 / RHO) for sigma in finite]
-    length = evenly[0] - evenly[-1] or 1.0
-    turned = [TURNS.cdf(math.log(sigma)) if sigma > 0 else 0.0 for sigma in finite]
-    return [(1 - EVEN) * turn + EVEN * (even - evenly[-1]) / length for turn, even in zip(turned, evenly, strict=True)]
+    even, top, bottom = (min(each, LARGEST) ** (1 / RHO) for each in (sigma, first, last))
+    turned = TURNS.cdf(math.log(min(sigma, LARGEST))) if sigma > 0 else 0.0
+    return (1 - EVEN) * turned + EVEN * (even - bottom) / (top - bottom or 1.0)

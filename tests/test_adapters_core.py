@@ -34,7 +34,7 @@ def forecaster(sigmas=SIGMAS, **options):
 def answers(made, model, sigmas, shape=(2, 3), x=None):
     """The first number of each answer at ``sigmas``, of one loop over them."""
     x = torch.ones(shape) if x is None else x
-    return [made.visit(x, torch.full(shape[:1], sigma), lambda sigma=sigma: model(x, sigma)) for sigma in sigmas]
+    return [made.visit(x, torch.full(shape[:1], sigma), lambda *_, sigma=sigma: model(x, sigma)) for sigma in sigmas]
 
 
 def actions(made):
@@ -63,7 +63,7 @@ def test_off_modes_hand_on_what_the_model_says(options):
 
 def test_an_answer_is_not_the_memory_that_the_model_writes_into():
     made, memory = forecaster(**EXACT), torch.ones(2, 3)
-    answer = made.visit(torch.ones(2, 3), torch.full((2,), 8.0), lambda: memory)
+    answer = made.visit(torch.ones(2, 3), torch.full((2,), 8.0), lambda *_: memory)
     memory.zero_()
     assert torch.equal(answer, torch.ones(2, 3))
 
@@ -125,8 +125,8 @@ def test_several_outputs_at_the_first_sigma_are_tiles_and_compute():
 
 def test_a_batch_at_different_sigmas_computes_and_is_not_remembered():
     made, x = forecaster(interval=4), torch.ones(2, 3)
-    made.visit(x, torch.tensor([8.0, 4.0]), lambda: x)
-    made.visit(x, torch.tensor([4.0, 4.0]), lambda: x)
+    made.visit(x, torch.tensor([8.0, 4.0]), lambda *_: x)
+    made.visit(x, torch.tensor([4.0, 4.0]), lambda *_: x)
     assert reasons(made.report) == ["no common sigma", "no history"]
 
 
@@ -140,7 +140,7 @@ def test_x_of_another_shape_computes():
 def test_gradients_compute():
     made, x = forecaster(interval=4), torch.ones(2, 3, requires_grad=True)
     for sigma in (8.0, 4.0):
-        answer = made.visit(x, torch.full((2,), sigma), lambda: x * 2)
+        answer = made.visit(x, torch.full((2,), sigma), lambda *_: x * 2)
         assert answer.requires_grad
     assert made.report.calls == 2
 
@@ -148,18 +148,18 @@ def test_gradients_compute():
 def test_a_visit_from_within_the_model_computes():
     made, x = forecaster(interval=4), torch.ones(2, 3)
     at = torch.full((2,), 8.0), torch.full((2,), 4.0)
-    made.visit(x, at[0], lambda: x)
-    answer = made.visit(x, at[0] / 8, lambda: made.visit(x, at[1], lambda: x + 2))
+    made.visit(x, at[0], lambda *_: x)
+    answer = made.visit(x, at[0] / 8, lambda *_: made.visit(x, at[1], lambda *_: x + 2))
     assert torch.equal(answer, x)  # a forecast asks nothing
     made = forecaster(interval=4)
-    answer = made.visit(x, at[0], lambda: made.visit(x, at[1], lambda: x + 2))
+    answer = made.visit(x, at[0], lambda *_: made.visit(x, at[1], lambda *_: x + 2))
     assert torch.equal(answer, x + 2) and [visit.sigma for visit in made.report.visits] == [8.0]
 
 
 def test_a_model_that_raises_leaves_no_visit():
     made, x = forecaster(interval=4), torch.ones(2, 3)
 
-    def fails():
+    def fails(*_):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -180,7 +180,7 @@ def test_another_thread_begins_a_loop_of_its_own():
 def test_steps_that_are_told_tell_where_a_loop_begins():
     made, x, calls = forecaster(interval=2), torch.ones(2, 3), []
     for step in (0, 1, 2, 0, 1):
-        made.visit(x, torch.full((2,), SIGMAS[step]), lambda step=step: calls.append(step) or x, step=step)
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda *_, step=step: calls.append(step) or x, step=step)
     assert calls == [0, 2, 0] and [visit.step for visit in made.report.visits] == [0, 1]
 
 
@@ -188,11 +188,11 @@ def test_steps_that_are_told_tell_where_a_loop_begins():
 def test_a_half_that_was_never_answered_is_given_up_at_the_next_step_and_in_the_next_loop(following):
     made, x = forecaster(interval=2), torch.ones(2, 3)
     for step in (0, 1):
-        made.visit(x, torch.full((2,), SIGMAS[step]), lambda: x, step=step)
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda *_: x, step=step)
     assert not made.ask(x, torch.full((2,), SIGMAS[2]), step=2).forecast  # whose model raises
     assert made.ask(x, torch.full((2,), SIGMAS[2]), step=2).run is None  # and is tried again: computed
     for step in (following + 1, following + 2) if following else (0, 1):
-        made.visit(x, torch.full((2,), SIGMAS[step]), lambda: x, step=step)
+        made.visit(x, torch.full((2,), SIGMAS[step]), lambda *_: x, step=step)
     assert actions(made) == (["call", "forecast", "forecast", "call"] if following else ["call", "forecast"])
 
 

@@ -8,8 +8,9 @@ import torch
 
 from problems import VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider.landing import Landing, simpson
-from taylorseer_guider.schedule import Schedule
+from taylorseer_guider.schedule import Schedule, above
 
+LAST = 0.002  # the last sigma of the schedule
 HOSTS = ("EulerEDMSampler", "HeunEDMSampler")
 SPARSE = {"plan": {"nodes": [0, 2, 3, 7, 11, 12, 18]}}
 
@@ -51,6 +52,49 @@ def test_eulers_and_heuns_steps_land_on_one_path():
     torch.testing.assert_close(*ends, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", [*HOSTS, "DPMPP2MSampler", "LinearMultistepSampler"])
+@pytest.mark.parametrize("calls", [1, 2, 5, 10, 13, 20])
+def test_calls_have_even_gaps_whatever_the_host_steps_over(name, calls):
+    """Where only their number is given: the host's steps decide neither where the network is asked nor where it ends."""
+    problem, seen, ends = GaussianMixture(), [], []
+
+    def denoiser(x, sigma, cond):
+        seen.append(sigma[0].item())
+        return problem(x, sigma, cond)
+
+    for steps in (20, 27):
+        built = sampler(name, scale=0, calls=calls)
+        ends.append(built(denoiser, *problem.inputs(), num_steps=steps))
+        called = [visit.asked or visit.sigma for visit in built.guider.report.visits if visit.action == "call"]
+        assert called == pytest.approx(seen, rel=1e-6) and len(seen) == calls
+        gaps = [above(sigma, seen[0], LAST / 2) - above(following, seen[0], LAST / 2) for sigma, following in itertools.pairwise(seen)]
+        assert not gaps or gaps == pytest.approx([gaps[0]] * len(gaps), rel=1e-3)
+        seen.clear()
+    assert (ends[0] - ends[1]).norm() < 1e-6 * ends[0].norm()
+
+
+def test_the_network_is_asked_on_the_solvers_path_between_the_hosts_nodes():
+    """On outputs that are a line, what is asked at a sigma between nodes is the exact x there, from the second call on."""
+    level, slope = torch.randn(2, 1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    built, seen = sampler("HeunEDMSampler", scale=0, calls=9), []
+
+    def denoiser(x, sigma, cond):
+        seen.append((x, sigma[0].item()))
+        return (level + slope * torch.asinh(sigma / 2)[:, None]).expand_as(x)
+
+    x = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    built(denoiser, x, {})
+    for at, sigma in seen[2:]:
+        torch.testing.assert_close(at, exact_on_a_line(x, [seen[0][1], sigma], level, slope), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"interval": 2}, {"plan": {"nodes": [0, 5, 9]}}, {"calls": 8, "step_threshold": 5.0}])
+def test_where_calls_are_placed_by_hand_the_network_is_asked_at_the_hosts_own(options):
+    _, built = sample("HeunEDMSampler", GaussianMixture(), scale=1.5, **options)
+    assert {visit.asked for visit in built.guider.report.visits} == {None}
+    assert built.guider.policy(Schedule(built.discretization(20)), built, torch.float64).settings.max_order == 2
+
+
 def test_a_call_costs_nothing_more_than_the_plan_says():
     problem = GaussianMixture()
     _, built = sample("HeunEDMSampler", problem, **SPARSE)
@@ -78,8 +122,8 @@ def test_the_corrector_is_what_brings_it_nearer(monkeypatch):
     exact, _ = sample("HeunEDMSampler", problem, VANILLA, num_steps=400, scale=1.5)
     errors = []
     for _ in range(2):
-        errors.append((sample("HeunEDMSampler", problem, calls=10, scale=1.5)[0] - exact).norm())
-        monkeypatch.setattr(Landing, "_off", lambda self, sigmas: [0.0] * len(sigmas))
+        errors.append((sample("HeunEDMSampler", problem, interval=2, scale=1.5)[0] - exact).norm())
+        monkeypatch.setattr(Landing, "_off", lambda self, sigmas, visit: [0.0] * len(sigmas))
     assert errors[0] < 0.7 * errors[1]
 
 

@@ -72,7 +72,7 @@ def test_what_was_learnt_is_better_on_other_pictures_than_calls_alone(name):
     exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
     alone = sample(name, problem, inputs=inputs, scale=SCALE, calls=CALLS)[0]
     learnt = built(problem, *inputs)
-    assert decibels(learnt, exact) > decibels(alone, exact) + 3 and worst(learnt, exact) > worst(alone, exact) - 3
+    assert decibels(learnt, exact) > decibels(alone, exact) + 1 and worst(learnt, exact) > worst(alone, exact) - 3
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -174,16 +174,16 @@ def test_a_schedule_that_it_cannot_serve_is_learnt_anew():
 
 
 def test_what_was_learnt_on_hardly_more_nodes_than_calls_does_not_serve_more(tmp_path):
-    """10 nodes leave 8 calls too little choice: on a finer schedule that is behind `calls` alone."""
-    problem, built = problem_of(), sampler("HeunEDMSampler", num_steps=10, **LEARN)
+    """From 5 nodes nobody can tell where 5 calls should lead: on a finer schedule that is behind `calls` alone."""
+    problem, built = problem_of(), sampler("HeunEDMSampler", num_steps=5, **{**LEARN, "calls": 5})
     built(problem, *problem.inputs(seed=1))
     built.guider.report.learnt.calibration.save(tmp_path / "learnt.yaml")
     inputs = problem.inputs(50, seed=9)
     exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
-    alone = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0]
-    served = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calibration=tmp_path / "learnt.yaml")[0]
+    alone = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=5)[0]
+    served = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=5, calibration=tmp_path / "learnt.yaml")[0]
     assert worst(served, exact) < worst(alone, exact) - 3
-    assert counted(on_another("EulerEDMSampler", built.guider, 9), problem, problem.inputs(seed=3))[1] == CALLS
+    assert counted(on_another("EulerEDMSampler", built.guider, 5), problem, problem.inputs(seed=3))[1] == 5
     assert counted(on_another("HeunEDMSampler", built.guider, 20), problem, problem.inputs(seed=3))[1] > 39
 
 

@@ -125,7 +125,7 @@ def test_an_output_that_stays_is_followed_exactly():
     assert moved.budget.nodes == (0, 3) and [row.call for row in moved.budget.rows] == [True, False, False, True, False, False]
     wanted = [(0, 1), (0, 1), (0, 1), (0, 0.625, 0.375), (0, 1, 0), (0, 1, 0)]  # from 2.5 to 2 it is still the first one
     assert all(row.weights == pytest.approx(weights, abs=1e-12) for row, weights in zip(moved.budget.rows, wanted, strict=True))
-    (node, (sigma, row)), *others = moved.inputs.items()
+    (node, (sigma, row)), *others = moved.asked.items()
     assert (node, sigma) == (3, 2.0) and row.weights == pytest.approx((2 / 2.5, 1 - 2 / 2.5)) and not others
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylorseer_guider.schedule import plan
+from taylorseer_guider.schedule import evenly, plan
 from taylorseer_guider.standalone.discretization import EDMDiscretization
 
 TWENTY = [float(20 - i) for i in range(20)]
@@ -40,6 +40,17 @@ def test_calls_are_spread_over_any_schedule_and_none_is_lost(sigmas, data):
     calls = data.draw(st.integers(1, len(sigmas)))
     flags = plan(sorted(sigmas, reverse=True), calls=calls, interval=3, warmup=4, tail=2)
     assert flags[0] and sum(flags) == calls and len(flags) == len(sigmas)
+
+
+@given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=60, unique=True), st.data())
+def test_calls_with_even_gaps_are_on_any_schedule_within_it_each_at_a_node_of_its_own(sigmas, data):
+    sigmas = sorted(sigmas, reverse=True)
+    calls = data.draw(st.integers(1, len(sigmas)))
+    called = evenly(sigmas, calls)
+    nodes, found = list(called), list(called.values())
+    assert nodes == sorted(set(nodes)) and nodes[0] == 0 and len(nodes) == calls
+    assert found[0] == sigmas[0] and found == sorted(found, reverse=True)
+    assert found[-1] >= sigmas[-1] * (1 - 1e-4)
 
 
 @pytest.mark.parametrize("calls", [5, 8, 13])

@@ -18,7 +18,7 @@ ONE_SIGMA = SimpleNamespace(unscale=lambda sigma: 1.0)
 
 
 def take(held, keep, sigma, *branches, node=None):
-    visit = SimpleNamespace(sigma=sigma, step=None, node=node)
+    visit = SimpleNamespace(sigma=sigma, asked=None, step=None, node=node)
     held.take(visit, torch.zeros(SHAPE), branches, keep, ONE_SIGMA)
 
 
@@ -69,7 +69,7 @@ def test_what_compares_a_new_output_sees_all_of_the_history_before_it():
 def test_what_a_product_would_not_serve_is_held_apart(shape, dtype, keep):
     held = History(2)
     for n in range(3):
-        visit = SimpleNamespace(sigma=9.0 - n, step=None, node=None)
+        visit = SimpleNamespace(sigma=9.0 - n, asked=None, step=None, node=None)
         held.take(visit, torch.zeros(shape), [torch.full(shape, float(n), dtype=dtype)], keep, ONE_SIGMA)
     assert held._slab is None and [float(tensor.mean()) for tensor in held.branches] == [2.0, 1.0]
     assert len({tensor.untyped_storage().data_ptr() for tensor in held.branches}) == 2

@@ -102,7 +102,8 @@ def walked(workload, calibration, expected=(), times=inf, more=0, theirs=False):
 
 def with_more(nodes, at, sigmas, more):
     """``nodes`` and ``more`` of those after node ``at``, each where the sum of squared gaps of ``above`` falls most."""
-    place, last = above([*sigmas[:-1], sigmas[-2] / 2]), len(sigmas) - 1
+    last, lowest = len(sigmas) - 1, sigmas[-2] / 2
+    place = [above(sigma, sigmas[0], lowest) for sigma in (*sigmas[:-1], lowest)]
     cost = lambda nodes: sum((place[a] - place[b]) ** 2 for a, b in pairwise([*sorted(nodes), last]))  # noqa: E731
     for _ in range(more):
         free = [node for node in range(at + 1, last) if node not in nodes]

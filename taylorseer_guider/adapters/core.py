@@ -32,7 +32,7 @@ class Forecaster:
     """Answers the visits of one sampling loop at a time, from the model or from what it said before.
 
     ``sigmas`` (n,) fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
-    scale, if known. ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on
+    scale, if known. ``movable`` says that the model may be called at other sigmas than the sampler's. ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on
     samplers known to add no noise. Elsewhere half of the nodes are called, those where outputs turn, and second visits of a
     called node are computed: noise may have been added in between.
 
@@ -44,9 +44,10 @@ class Forecaster:
     """
 
     def __init__(
-        self, sigmas: torch.Tensor | None = None, stepping: Stepping = UNKNOWN, scale: float = math.inf, **options
-    ) -> None:
-        self.settings, self.stepping, self.scale = checked(options), stepping, scale
+        self, sigmas: torch.Tensor | None = None, stepping: Stepping = UNKNOWN, scale: float = math.inf, movable: bool = False,
+        **options,
+    ) -> None:  # fmt: skip
+        self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
         self._given = regrouped(options).keys()
         self._run = self._report = self._thread = None
         if sigmas is not None:
@@ -67,7 +68,7 @@ class Forecaster:
         settings = self._settings(len(schedule.nodes))
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
-        return unfitted(settings, schedule, self.stepping, self.scale)
+        return unfitted(settings, schedule, self.stepping, self.scale, self.movable)
 
     def _settings(self, nodes):
         """The settings, and what is safe where noise may be added and the user has not said what else to do."""
@@ -77,17 +78,18 @@ class Forecaster:
         return replace(self.settings, **safe) if self.stepping.noisy else self.settings
 
     def visit(
-        self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[[], torch.Tensor], step: int | None = None
+        self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[..., torch.Tensor], step: int | None = None
     ) -> torch.Tensor:
-        """The guided output at ``x`` (B, ...) and ``sigma`` (B,): ``call()``, the model's, where one is planned, else a forecast.
+        """The guided output at ``x`` (B, ...) and ``sigma`` (B,): the model's where a call is planned, else a forecast.
 
-        ``step`` is the one that the sampler takes, where it says so.
+        The model's is ``call(x, sigma)``, of other ones where calls are ``movable``. ``step`` is the one that the sampler takes,
+        where it says so.
         """
         asked = self.ask(x, sigma, step)
         if asked.forecast:
             return self.answer(asked)
         try:
-            output = call()
+            output = call(*((x, sigma) if asked.run is None else asked.run.inputs(asked, sigma)))
         except BaseException:
             self.give_up(asked)
             raise

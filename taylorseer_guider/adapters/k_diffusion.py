@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -37,10 +38,10 @@ class Forecasting:
     def __init__(
         self, model: Callable[..., torch.Tensor], sigmas: torch.Tensor, sampler: Callable | None = None, **options
     ) -> None:
-        self._model, self._forecaster = model, forecaster(sampler, sigmas, **options)
+        self._model, self._forecaster = model, forecaster(sampler, sigmas, movable=True, **options)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kwargs) -> torch.Tensor:
-        return self._forecaster.visit(x, sigma, lambda: self._model(x, sigma, **kwargs))
+        return self._forecaster.visit(x, sigma, partial(self._model, **kwargs))
 
     def __getattr__(self, name):
         return getattr(self.__dict__.get("_model"), name)
@@ -55,11 +56,13 @@ class Forecasting:
         self._forecaster.end()
 
 
-def forecaster(sampler: Callable | None, sigmas: torch.Tensor, scale: float = math.inf, **options) -> Forecaster:
+def forecaster(
+    sampler: Callable | None, sigmas: torch.Tensor, scale: float = math.inf, movable: bool = False, **options
+) -> Forecaster:
     """The Forecaster for a run of ``sampler`` over ``sigmas``, at a guidance ``scale`` if it is known."""
     if getattr(sampler, "__name__", None) in ADAPTIVE:
         options["use_cache"] = False
-    return Forecaster(sigmas, stepping(sampler), scale, **options)
+    return Forecaster(sigmas, stepping(sampler), scale, movable, **options)
 
 
 def stepping(sampler: Callable | None) -> Stepping:

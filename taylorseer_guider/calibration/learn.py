@@ -1,13 +1,16 @@
 """Weights learnt from one recorded run, for no more calls than it made itself."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+
+import torch
 
 from ..calibrated import describe
 from ..calibration_file import Calibration
+from ..hosts import SAMPLERS
 from ..landing import unfitted
 from ..learnt import Learnt
-from ..schedule import spread
+from ..schedule import Schedule, with_calls
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference
@@ -19,6 +22,7 @@ from .walk import fit, mean_squares
 
 PEAK = 2.0  # as in ``calibrate``
 BRANCHES = 1  # the guided output as it is
+EULER = "EulerEDMSampler"  # whose steps what is learnt is made for: all others are led along its path
 WALKS = 2  # with real calls: of `calls` alone, and of what is learnt
 
 
@@ -45,15 +49,16 @@ class Lesson:
         if asked is self.recollection and self.run.stepping.method == "euler" and calls > 1:
             raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
         ended = self.alone(asked)
-        problem = self.problem(asked)
+        sigmas, nodes = self.calls_at
+        problem = self.problem(asked, sigmas)
         alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
-        found = fit(problem, spread(self.run.schedule.nodes, calls), near)
+        found = fit(problem, nodes, near)
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
         if probe and self.named:
-            about["fingerprint"] = fingerprint(self.run, self.recollection.sigmas)
+            about["fingerprint"] = fingerprint(self.run, sigmas)
         about["cost"] = (probe.calls if probe else 0) + ("fingerprint" in about)
-        fitted = describe(self.run.sampler, self.run.stepping, self.guider, self.recollection.sigmas)
-        return Learnt.of(Calibration(fitted, BRANCHES, problem.history, {calls: found.budget}, about), calls)
+        fitted = describe(self.run.sampler, self.run.stepping, self.guider, sigmas)
+        return Learnt.of(Calibration(replace(fitted, sampler=EULER), BRANCHES, problem.history, {calls: found.budget}, about), calls)
 
     @property
     def settings(self):
@@ -76,12 +81,19 @@ class Lesson:
             raise ValueError("x or an output of it is not finite")
         return Recollection(recording.visits, self.run.stepping.method, self.run.schedule.keys)
 
-    def problem(self, probe):
-        """What is fitted with the answers of ``probe``, on the recorded elements."""
-        reference = Reference(self.recollection.corrected(), [self.first(probe)], None, None)
+    @cached_property
+    def calls_at(self):
+        """(a schedule for Euler's method that has the sigmas at which `calls` alone calls, their indices in it)."""
+        return with_calls(self.recollection.sigmas, self.theory(self.run.schedule, self.run.stepping).policy.called)
+
+    def problem(self, probe, sigmas):
+        """What is fitted with the answers of ``probe``, on the recorded elements, over ``sigmas``, in Euler's steps."""
+        reference = Reference(self.recollection.corrected(sigmas), [self.first(probe)], None, None)
+        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
+        theory = partial(self.theory, schedule, SAMPLERS[EULER])
         return Problem(
-            [probe], [reference], self.run.stepping.method, BRANCHES, self.theory().policy.keep.count, False, PEAK,
-            self.theory, seen=lambda tensor: self.some(probe, tensor),
+            [probe], [reference], "euler", BRANCHES, theory().policy.keep.count, False, PEAK, theory,
+            seen=lambda tensor: self.some(probe, tensor), schedule=sigmas,
         )  # fmt: skip
 
     def first(self, probe):
@@ -92,14 +104,15 @@ class Lesson:
         """The recorded elements of a ``tensor`` of ``probe``'s."""
         return tensor if probe is self.recollection else self.run.recording.some(tensor)
 
-    def theory(self):
-        """The answers of `calls` alone, wherever the calls are."""
-        return Theory(unfitted(replace(self.settings, learn=False), self.run.schedule, self.run.stepping, self.guider.scale))
+    def theory(self, schedule, stepping):
+        """The answers of `calls` alone, over ``schedule`` in steps of ``stepping``."""
+        return Theory(unfitted(replace(self.settings, learn=False), schedule, stepping, self.guider.scale))
 
     def alone(self, probe):
         """The x that `calls` alone ends at, from the same start. Its calls tell how outputs follow x, where that is not known."""
 
-        def notice(stop, x, output):
-            self.recollection.measure(stop.step + stop.corrector, self.some(probe, x), self.some(probe, output))
+        def notice(sigma, x, output):
+            self.recollection.measure(sigma, self.some(probe, x), self.some(probe, output))
 
-        return walked(probe, self.theory(), self.recollection.stops, self.first(probe), notice)
+        theory = self.theory(self.run.schedule, self.run.stepping)
+        return walked(probe, theory, self.recollection.stops, self.first(probe), notice)

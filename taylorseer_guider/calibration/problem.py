@@ -28,10 +28,11 @@ class Problem:
     scales: tuple = ()  # that weights are told for; the runs' own where there is but one
     left_out: tuple = ()  # samples, of all runs one after another, that weights are not fitted to
     seen: Callable = identity  # (B, ...) -> what of it is compared with the references, where they are not whole
+    schedule: tuple = ()  # sigmas that are walked over, where they are not those of the runs
 
     @property
     def sigmas(self):
-        return self.probes[0].sigmas
+        return self.schedule or self.probes[0].sigmas
 
     def first(self, count):
         """The same for the first ``count`` runs."""

@@ -32,15 +32,35 @@ class Recollection:
         self._measured = {0: 0.0}  # pure noise
         for stop, visit in found.items():
             if stop.corrector:
-                self.measure(stop.step + 1, visit.x, visit.output)
+                self.measure(stop.sigma, visit.x, visit.output)
         self.xs = [*(visit.x for visit in self.known), self._walked(visits)]
 
-    def measure(self, node, x, output):
-        """At another ``x`` (B, n) of ``node`` there was ``output``: a share of <dD, dx> / <dx, dx>. The first one counts."""
-        off = (x - self.known[node].x).double()
-        along, square = float(((output - self.known[node].output).double() * off).sum()), float(off.square().sum())
+    def measure(self, sigma, x, output):
+        """At another ``x`` (B, n) at ``sigma`` there was ``output``: a share of <dD, dx> / <dx, dx>. A node's first counts."""
+        recorded, known = self.at(sigma)
+        off = (x - recorded).double()
+        along, square = float(((output - known).double() * off).sum()), float(off.square().sum())
         if square:
-            self._measured.setdefault(node, min(max(along / square, 0.0), MOST))
+            self._measured.setdefault(self.near(sigma), min(max(along / square, 0.0), MOST))
+
+    def near(self, sigma):
+        """The node that is nearest to ``sigma``."""
+        u = -math.asinh(sigma)
+        return min(range(len(self.us)), key=lambda node: abs(self.us[node] - u))
+
+    def at(self, sigma):
+        """(x, output) of the run at ``sigma``: as recorded, or between nodes the output and the noise in x interpolated."""
+        if sigma in self._nodes:
+            known = self.known[self._nodes[sigma]]
+            return known.x, known.output
+        parts = [(self.known[node], weight) for node, weight in cubic(self.us, -math.asinh(sigma))]
+        output = sum(weight * known.output for known, weight in parts)
+        return output + sigma * sum(weight / known.sigma * (known.x - known.output) for known, weight in parts), output
+
+    def follows(self, sigma):
+        """How far the output at ``sigma`` follows its x."""
+        parts, shifts = cubic(self.us, -math.asinh(sigma)), self.shifts
+        return min(max(sum(weight * shifts[node] for node, weight in parts), 0.0), MOST)
 
     @property
     def shifts(self):
@@ -63,23 +83,27 @@ class Recollection:
         return walker.x
 
     def denoise(self, x, sigma, branches):
-        """[what the output is thought to be at ``x`` (B, n) and the node of ``sigma``]."""
-        node = self._nodes[sigma]
-        return [self.known[node].output + self.shifts[node] * (x - self.known[node].x)]
+        """[what the output is thought to be at ``x`` (B, n) and ``sigma``]."""
+        return [self._output(x, sigma)]
+
+    def _output(self, x, sigma):
+        recorded, output = self.at(sigma)
+        return output + self.follows(sigma) * (x - recorded)
 
     def guided(self, branches):
         """The one that there is."""
         return branches[0]
 
-    def corrected(self):
-        """x at every node (B, n), with most of the host's own error taken out: what is aimed at.
+    def corrected(self, sigmas=None):
+        """x at every one of ``sigmas``, by default of the nodes, (B, n), with most of the host's own error taken out: what is
+        aimed at.
 
         The outputs along the run are known at every node; in between they are interpolated (cubic, in asinh(sigma)), and where
         the solution leaves the run they follow it by ``shifts``. That equation is solved finely, in exponential midpoint steps:
         deferred correction (Dutt, Greengard and Rokhlin, BIT 2000) with one number a node for the derivative.
         """
         x, solution = self.x, [self.x]
-        for start, end in pairwise(self.sigmas):
+        for start, end in pairwise(sigmas or self.sigmas):
             for near, far in pairwise(substeps(start, end, SUBSTEPS, torch.float64)):
                 middle = math.sqrt(near * far)
                 half = self._stepped(x, near, middle, near) if middle else x
@@ -89,12 +113,7 @@ class Recollection:
 
     def _stepped(self, x, start, end, sigma, at=None):
         """x after a step from ``start`` to ``end`` with the output at ``sigma`` and ``at``, by default x."""
-        parts = cubic(self.us, -math.asinh(sigma))
-        follows = min(max(sum(weight * self.shifts[node] for node, weight in parts), 0.0), MOST)
-        output = sum(weight * self.known[node].output for node, weight in parts)
-        recorded = sum(weight * self.known[node].x for node, weight in parts)
-        output = output + follows * ((x if at is None else at) - recorded)
-        return x * (end / start) + output * (1 - end / start)
+        return x * (end / start) + self._output(x if at is None else at, sigma) * (1 - end / start)
 
 
 def cubic(us, u):

@@ -1,5 +1,7 @@
 """What the policy without a calibration would answer at the visits of a walk."""
 
+from dataclasses import replace
+
 import torch
 
 from ..forecast import Weights
@@ -22,18 +24,24 @@ class Theory:
         self.policy, self.history = policy, History(min(policy.keep.count, most or policy.keep.count))
 
     @classmethod
-    def unaided(cls, sampler, sigmas, scale, most):
+    def unaided(cls, sampler, sigmas, scale, most=None, calls=None):
         """That of ``sampler`` over ``sigmas`` (floats) at a guidance ``scale``, whatever its guider's own settings."""
         schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
-        return cls(unfitted(Settings(), schedule, stepping(sampler), scale), most)
+        return cls(unfitted(Settings(calls=calls), schedule, stepping(sampler), scale), most)
 
     def calls(self, stop):
         """Whether the policy itself would call at ``stop``."""
         return self.policy.decide(_visit(stop, ""), self.history)[0] == CALL
 
-    def hold(self, stop, x, guided):
-        """A call at ``stop`` gave the ``guided`` output."""
-        self.history.take(_visit(stop, CALL), x, [guided], self.policy.keep, self.policy.schedule)
+    def inputs(self, stop, x):
+        """(sigma, x) that the policy itself would call the denoiser with at ``stop``, where the host is at ``x``."""
+        sigma, weights = self.policy.inputs(_visit(stop, CALL), self.history) or (stop.sigma, None)
+        return sigma, x if weights is None else self.history.weighted(weights, x).to(x)
+
+    def hold(self, stop, x, guided, sigma=None):
+        """A call at ``stop`` gave the ``guided`` output, that of another ``sigma`` if it is given."""
+        visit = replace(_visit(stop, CALL), asked=sigma)
+        self.history.take(visit, x, [guided], self.policy.keep, self.policy.schedule)
         self._called, self._output = stop, guided
 
     def answer(self, stop, x):
@@ -54,16 +62,17 @@ class Theory:
 def walked(asked, theory, visits, first=None, notice=None):
     """The x where ``theory`` leads over ``visits`` (``Stop``), with calls of ``asked``: what has ``x`` and ``denoise``.
 
-    ``first`` is the output at the start, where it is known; ``notice(stop, x, output)`` is told of each call.
+    ``first`` is the output at the start, where it is known; ``notice(sigma, x, output)`` is told of each call.
     """
     walker = Walker(asked.x, asked.x)
     for stop in visits:
         if theory.calls(stop):
             known = first is not None and not len(theory.history)
-            output = first if known else asked.denoise(walker.at, stop.sigma, 1)[0]
-            theory.hold(stop, walker.at, output)
+            sigma, x = theory.inputs(stop, walker.at)
+            output = first if known else asked.guided(asked.denoise(x, sigma, 1))
+            theory.hold(stop, walker.at, output, sigma)
             if notice:
-                notice(stop, walker.at, output)
+                notice(sigma, x, output)
         walker.advance(stop, theory.answer(stop, walker.at))
     return walker.x
 

@@ -2,8 +2,11 @@
 
 import logging
 
-from ..schedule import spread
-from .walk import fit, unaided
+import torch
+
+from .ode import stops
+from .theory import Theory, walked
+from .walk import mean_squares
 
 APART, ENOUGH = 4, 12  # every fourth sample is left out, where there are twelve
 
@@ -34,12 +37,21 @@ def compared(problem, found, bar):
         return None
     calls = len(found.budget.nodes)
     bar.say(f"{calls} calls: `calls` alone, to compare with")
-    alone = fit(problem, spread([sigma for sigma in problem.sigmas if sigma > 0], calls), unaided)
     chosen = list(problem.left_out)
-    known = {"db": found.decibels[chosen], "alone_db": alone.decibels[chosen]}
+    known = {"db": found.decibels[chosen], "alone_db": alone(problem, calls)[chosen]}
     figures = {name: round(float(db.mean()), 2) for name, db in known.items()}
     figures |= {name.replace("db", "worst"): round(float(db.min()), 2) for name, db in known.items()}
     return {"samples": len(chosen), **figures}
+
+
+def alone(problem, calls):
+    """dB of all samples (S,) where ``calls`` alone leads them."""
+    visits, errors = stops(problem.method, problem.sigmas), []
+    for run, (probe, reference) in enumerate(zip(problem.probes, problem.references, strict=True)):
+        theory = Theory.unaided(probe.sampler, problem.sigmas, probe.scale, calls=calls)
+        end = walked(probe, theory, visits, probe.guided(problem.first_output(run)))
+        errors.append(mean_squares(problem.seen(end).cpu(), reference.xs[-1]))
+    return problem.decibels(torch.cat(errors))
 
 
 def say_what_is_not_better(about):

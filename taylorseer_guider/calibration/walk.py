@@ -95,11 +95,6 @@ def fit(problem, nodes, weigh_visit=solve):
     return Fit(Budget(tuple(nodes), round(mean, 3), tuple(rows)), (mean + worst) / 2, decibels, ends, products)
 
 
-def unaided(grams, theory, blocks):
-    """What stands in the place of ``solve`` where ``theory`` is to answer alone."""
-    return given([theory])(grams, theory, blocks)
-
-
 def given(weights):
     """What stands in the place of ``solve`` where ``weights``, n floats for each visit, are known: taken in turn."""
     left = iter(weights)

@@ -88,7 +88,7 @@ def predicted(executor, x, timestep, model_options, *args, **kwargs):
         return executor(x, timestep, model_options, *args, **kwargs)
     sigma = noise_of(guider, timestep)
     image_and_noise = x * (1 + sigma).to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if flows(guider) else x
-    return made.visit(image_and_noise, sigma, lambda: executor(x, timestep, model_options, *args, **kwargs))
+    return made.visit(image_and_noise, sigma, lambda *_: executor(x, timestep, model_options, *args, **kwargs))
 
 
 def flows(guider):

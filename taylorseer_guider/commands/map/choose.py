@@ -5,20 +5,22 @@ the sampler's own. So a run is made in some milliseconds, without a call.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
+from ...calibration.learn import EULER
 from ...calibration.ode import Reference, stops
 from ...calibration.problem import Problem
 from ...calibration.squares import near
 from ...calibration.theory import Theory, walked
 from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
+from ...hosts import SAMPLERS
 from ...landing import unfitted
 from ...learnt import CLEAR
 from ...recording import Recorded
-from ...schedule import spread
+from ...schedule import Schedule, with_calls
 from ...settings import Settings
 from .recall import Recall, widened
 
@@ -91,25 +93,28 @@ class Foresight:
 
     def learnt(self, calls, other):
         """The Foretold of ``learn: true``: weights learnt from this course, on the ``other`` one, which they have not seen."""
-        nodes, ends = spread(self.course.schedule.nodes, calls), []
+        sigmas, nodes = with_calls(self.course.schedule.keys, self.policy(calls, {}).called)
+        ends = []
         for recall, unseen in zip(self.recalls, other.recalls, strict=True):
-            weights = [row.weights for row in fit(self._problem(recall, calls), nodes, near).budget.rows]
-            ends += fit(other._problem(unseen, calls), nodes, given(weights)).ends
+            weights = [row.weights for row in fit(self._problem(recall, sigmas), nodes, near).budget.rows]
+            ends += fit(other._problem(unseen, sigmas), nodes, given(weights)).ends
         return other._ended(calls, {"learn": True}, ends)
 
-    def _problem(self, recall, calls):
-        """What ``learn`` fits, with the answers of ``recall``."""
-        policy = self.policy(calls, {})
-        reference, method = Reference(self.solution, [recall.known[0].output], None, None), self.course.stepping.method
-        return Problem([recall], [reference], method, 1, policy.keep.count, False, self.peak, lambda: Theory(policy))
+    def _problem(self, recall, sigmas):
+        """What ``learn`` fits, with the answers of ``recall``, over ``sigmas``."""
+        reference = Reference(self.recalls[1].corrected(sigmas), [recall.known[0].output], None, None)
+        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
+        policy = unfitted(Settings(calls=1), schedule, SAMPLERS[EULER], self.course.scale)
+        theory = partial(Theory, policy)
+        return Problem([recall], [reference], "euler", 1, policy.keep.count, False, self.peak, theory, schedule=sigmas)
 
 
 def scouted(course, probe, some, calls=SCOUT):
     """``course`` with what a walk with ``calls`` real calls of ``probe`` shows of how outputs follow x; for Euler's method."""
     found, calls = [], min(calls, len(course.schedule.nodes))
 
-    def notice(stop, x, output):
-        found.append(Recorded(stop.step, stop.sigma, some(x), some(output)))
+    def notice(sigma, x, output):
+        found.append(Recorded(None, sigma, some(x), some(output)))
 
     policy = unfitted(Settings(calls=calls), course.schedule, course.stepping, course.scale)
     with torch.no_grad():

@@ -27,11 +27,12 @@ class Recall(Recollection):
         self._drawn = _rotation(2 * course.end.shape[1]) if drawn else None
         super().__init__([_widened(visit) for visit in course.visits], course.stepping.method, course.schedule.keys)
         for visit in map(_widened, course.scouted):
-            self.measure(visit.step, visit.x, visit.output)
+            self.measure(visit.sigma, visit.x, visit.output)
 
-    def measure(self, node, x, output):
-        super().measure(node, x, output)
-        off, answer = x - self.known[node].x, output - self.known[node].output
+    def measure(self, sigma, x, output):
+        super().measure(sigma, x, output)
+        node, (recorded, known) = self.near(sigma), self.at(sigma)
+        off, answer = x - recorded, output - known
         size = off.norm(dim=1, keepdim=True)
         if float(size.min()) > 0:
             turned = answer - self._measured[node] * off
@@ -39,10 +40,10 @@ class Recall(Recollection):
             self._turns.setdefault(node, float(turned.norm() / off.norm()))
 
     def denoise(self, x, sigma, branches):
-        """[what the output is thought to be at ``x`` (B, 2 k) and the node of ``sigma``]."""
-        node = self._nodes[sigma]
-        known, left = self.known[node], x - self.known[node].x
-        output = known.output + self.shifts[node] * left
+        """[what the output is thought to be at ``x`` (B, 2 k) and ``sigma``]."""
+        node, (recorded, output) = self.near(sigma), self.at(sigma)
+        left = x - recorded
+        output = output + self.follows(sigma) * left
         if node and self.secants:  # the first sees pure noise, the same in every run
             offs, turned, ridge = self._near(node)
             shares = torch.linalg.solve(offs.mT @ offs + ridge, offs.mT @ left[..., None])
