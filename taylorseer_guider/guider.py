@@ -36,7 +36,7 @@ class TaylorSeerGuider(shim.Skipping):
     other guider, and ``**inner`` is added to its params.
 
     use_cache        false: the host's own guider, bit for bit
-    interval         call at every N-th node
+    interval         call at every N-th node; where that is left out, as are calls and plan, half as many calls as nodes are made
     max_order        order of the forecast, less where history is shorter; 2 where ``landing`` forecasts at scales
                      below 2, 0 on samplers known to add noise, else 1
     step_threshold   also call where sigma is further than this from the newest call
@@ -72,7 +72,7 @@ class TaylorSeerGuider(shim.Skipping):
     wrapped: type | None = None  # the guider class that this one is made for
 
     def __init__(
-        self, scale: float = 5.0, *, use_cache: bool = True, interval: int = 2, max_order: int | None = None,
+        self, scale: float = 5.0, *, use_cache: bool = True, interval: int | None = None, max_order: int | None = None,
         step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
         learn: bool | str | os.PathLike = False, repeat_visits: str = "reuse", guider_config: Mapping | None = None,
         plan: Mapping | None = None, forecast: Mapping | None = None, history: Mapping | None = None, **inner,

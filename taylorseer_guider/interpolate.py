@@ -13,6 +13,9 @@ from .schedule import plan
 from .settings import AUTO, Settings
 
 
+INTERVAL = 2  # where nothing is said of which nodes are called
+
+
 @dataclass(frozen=True)
 class Interpolate:
     """Forecasts of ``quantity`` by ``settings``, whose ``max_order`` is known, on ``schedule``.
@@ -37,7 +40,7 @@ class Interpolate:
         settings, nodes = self.settings, self.schedule.nodes
         return plan(
             nodes,
-            interval=settings.interval if settings.plan.tolerance is None else max(len(nodes), 1),
+            interval=(settings.interval or INTERVAL) if settings.plan.tolerance is None else max(len(nodes), 1),
             warmup=settings.plan.warmup,
             tail=settings.plan.tail,
             nodes=settings.plan.nodes,

@@ -27,7 +27,7 @@ from operator import mul
 import torch
 
 from .forecast import Weights, distinct, newton_weights, placed
-from .interpolate import Interpolate
+from .interpolate import INTERVAL, Interpolate
 from .report import CALL
 from .schedule import NEAR, evenly
 
@@ -123,6 +123,8 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
+    if lands and movable and settings.plans_nothing:
+        settings = replace(settings, calls=math.ceil(len(schedule.nodes) / INTERVAL))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, free, scale))
     if lands:

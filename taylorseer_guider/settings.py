@@ -89,7 +89,7 @@ class Settings:
     """The forecasting options of a guider, checked."""
 
     use_cache: bool = True
-    interval: int = 2
+    interval: int | None = None
     max_order: int | None = None
     step_threshold: float | None = None
     calls: int | None = None
@@ -103,7 +103,8 @@ class Settings:
     def __post_init__(self):
         if not isinstance(self.use_cache, bool):
             raise ValueError(f"use_cache={self.use_cache!r}: give true or false; false is the host's own guider")
-        whole_number("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
+        if self.interval is not None:
+            whole_number("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
         if self.max_order is not None:
             whole_number("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
         one_of("repeat_visits", self.repeat_visits, REPEATS)
@@ -142,6 +143,12 @@ class Settings:
         planned = self.calls, self.calibration, self.plan.nodes, self.plan.tolerance
         all_called = self.interval == 1 and self.repeat_visits == "compute" and planned == (None,) * 4
         return not self.use_cache or all_called
+
+    @property
+    def plans_nothing(self):
+        """Whether nothing is said of which nodes are called, or how many."""
+        given = self.interval, self.calls, self.step_threshold
+        return given == (None,) * 3 and self.plan == Plan()
 
     @property
     def may_land(self):

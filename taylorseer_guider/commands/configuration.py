@@ -164,4 +164,5 @@ def plan_name(params):
     calls, interval, order, calibration = (params.get(name, options[name].default) for name in names)
     if calibration:
         return f"calibrated{calls or ''}"
-    return (f"c{calls}" if calls else f"i{interval}") + ("" if order is None else f"o{order}")
+    plan = f"c{calls}" if calls else f"i{interval}" if interval else "half"
+    return plan + ("" if order is None else f"o{order}")
