@@ -11,7 +11,9 @@ missed its next term, so x is known to be off by
 
     off = sigma_k * integral of (P with the new output - P without) dz from z_{k-1} to z_k,
 
-and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call.
+and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call. The
+network is not asked again at the x that was put right, though, and guided outputs turn with x by the scale: where a gap is wide
+and guidance strong, x is put right by a share only.
 Since the path is known at every sigma, calls need not be made at the host's: where only their number is given they are spread
 evenly (``schedule.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, at the x of the path.
 Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as
@@ -31,6 +33,8 @@ from .interpolate import INTERVAL, Interpolate
 from .report import CALL
 from .schedule import NEAR, evenly
 
+STEADY = 4.5  # the longest gap in log(sigma), times the guidance scale, after which x is wholly put right
+USUAL = 5.0  # guidance scale where none is known
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
 
@@ -40,6 +44,7 @@ class Landing(Interpolate):
 
     heun: bool = False
     step: object = None
+    scale: float = 1.0  # of guidance
     free: bool = False  # whether calls are made where their gaps are even, and not at the host's sigmas
 
     @cached_property
@@ -109,9 +114,17 @@ class Landing(Interpolate):
         """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off at ``visit``, to be added to it."""
         if len(sigmas) == 1:
             return [0.0]
-        here, before = self.schedule.nodes[visit.node], sigmas[1]
-        (knowing, _), (foretold, _) = self._means(sigmas, before, here), self._means(sigmas, before, here, unknown=1)
-        stretch = 1 - here / before  # of z, in units of 1 / here
+        here, (newest, before) = self.schedule.nodes[visit.node], sigmas[:2]
+        share = min(1.0, STEADY / (max(self.scale, 1.0) * math.log(before / newest)))
+        if share == 1:
+            return self._apart(sigmas, before, here, here)
+        corrected, other = self._apart(sigmas, before, newest, here), self._apart(sigmas, newest, here, here)
+        return [share * a + b for a, b in zip(corrected, other, strict=True)]
+
+    def _apart(self, sigmas, start, end, here):
+        """Weights in how far two paths lie apart at ``here`` that go from ``start`` to ``end`` with the newest output and without."""
+        (knowing, _), (foretold, _) = self._means(sigmas, start, end), self._means(sigmas, start, end, unknown=1)
+        stretch = here * (1 / end - 1 / start)  # of z, in units of 1 / here
         return [stretch * (a - b) for a, b in zip(knowing, foretold, strict=True)]
 
 
@@ -122,13 +135,14 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     Of a tensor of scales, as video guiders have, the largest counts. ValueError where the settings do not fit the schedule.
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
+    strength = scale if math.isfinite(scale) else USUAL
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     if lands and movable and settings.plans_nothing:
         settings = replace(settings, calls=math.ceil(len(schedule.nodes) / INTERVAL))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, free, scale))
     if lands:
-        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step, free=free)
+        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step, scale=strength, free=free)
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
 
 
