@@ -128,7 +128,7 @@ def test_a_run_that_was_broken_off_leaves_nothing_behind():
 
 def test_a_part_of_the_schedule_is_a_run():
     guided = Guided()
-    model = Forecasting(guided, schedule(), sampler=sampling.sample_euler)
+    model = Forecasting(guided, schedule(), sampler=sampling.sample_euler, interval=2)
     for _ in range(2):
         sample("euler", model, guided, schedule()[8:])
         assert model.report.calls == 6 and len(model.report.visits) == 12

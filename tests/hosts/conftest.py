@@ -3,7 +3,7 @@
 import json
 
 from families import FAMILIES
-from runs import INTERVALS, PROCESSES, RESULTS
+from runs import PLANS, PROCESSES, RESULTS
 
 ORDER = [family.name for family in FAMILIES]
 
@@ -25,7 +25,7 @@ def pytest_terminal_summary(terminalreporter):
     if not RESULTS:
         return
     terminalreporter.section("forecasts against the full run: calls, relative error")
-    columns = "".join(f"  {f'interval {interval}':>16}" for interval in INTERVALS)
+    columns = "".join(f"  {plan:>16}" for plan in PLANS)
     write(f"{'host':<11} {'sampler':<44} {'full':>4}{columns}")
     for host, sampler, full, found in sorted(RESULTS, key=lambda row: (ORDER.index(row[0]), row[1].lower())):
         cells = "".join(f"  {calls:>7} {error:>8.4f}" for calls, error in found)

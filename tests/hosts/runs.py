@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from problems import EXACT, OURS, GaussianMixture
 from taylorseer_guider.standalone.config import append_dims, instantiate_from_config
 
-INTERVALS = (2, 3)
-RESULTS = []  # (host, sampler, calls of the full run, [(calls, error) at each interval])
+PLANS = {"default": {}, "interval 3": {"interval": 3}}
+RESULTS = []  # (host, sampler, calls of the full run, [(calls, error) of each plan])
 PROCESSES = []  # (host, lines on how its own process ended)
 SCALE = 2.0
 STEPS = 20
@@ -63,7 +63,7 @@ def compare(family, label, make, go, counts, bound=0.3):
     """The checks that every sampler of every host must pass.
 
     ``make(guider_config)`` builds the sampler and ``go(sampler)`` runs it, returning the result and the denoiser's calls.
-    ``counts`` are the calls of the full run and at each of ``INTERVALS``. Bit-equal where every visit is computed; else
+    ``counts`` are the calls of the full run and by each of ``PLANS``. Bit-equal where every visit is computed; else
     the calls that the plan says, the same noise, a finite result whose error stays below ``bound``. Keeps a line for the
     summary.
     """
@@ -72,8 +72,8 @@ def compare(family, label, make, go, counts, bound=0.3):
     exact = go(make(guided_by(family, **EXACT)))
     assert torch.equal(exact[0], full) and exact[1] == calls == counts[0]
     found = []
-    for interval, expected in zip(INTERVALS, counts[1:], strict=True):
-        sampler = make(guided_by(family, interval=interval))
+    for plan, expected in zip(PLANS.values(), counts[1:], strict=True):
+        sampler = make(guided_by(family, **plan))
         with drawn() as noise_now:
             result, calls = go(sampler)
         assert calls == expected == sampler.guider.report.calls

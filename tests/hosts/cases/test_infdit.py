@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from families import INFDIT
 from problems import EXACT, OURS
-from runs import INTERVALS, RESULTS, Mixture, drawn, error, run
+from runs import PLANS, RESULTS, Mixture, drawn, error, run
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 pytestmark = pytest.mark.host(INFDIT)
@@ -69,8 +69,8 @@ def test_shipped_configuration(name, guider, dtype):
     with drawn() as noise:
         full = engine.sample(build(own, name))
     assert torch.equal(engine.sample(build(ours(own, **EXACT), name)), full) and engine.calls == COUNTS[name][0]
-    for interval, expected in zip(INTERVALS, COUNTS[name][1:], strict=True):
-        sampler = build(ours(own, interval=interval), name)
+    for plan, expected in zip(PLANS.values(), COUNTS[name][1:], strict=True):
+        sampler = build(ours(own, **plan), name)
         with drawn() as noise_now:
             result = engine.sample(sampler)
         assert engine.calls == expected == sampler.guider.report.calls

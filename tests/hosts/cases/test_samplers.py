@@ -8,7 +8,7 @@ from runs import Mixture, build, compare, error, guided_by, own_guider, run
 
 pytestmark = pytest.mark.host(IMAGINAIRY, SGM, COGVIEW, SUPIR)
 CHURN = {"s_churn": 8.0}  # a factor of 1.4 on sigma, more than the distance to the node before
-CASES = {  # sampler, its parameters, calls of the full run and at intervals 2 and 3 of 20 steps
+CASES = {  # sampler, its parameters, calls of the full run of 20 steps, by default and at interval 3
     "Euler": ("EulerEDMSampler", {}, (20, 10, 7)),
     "Euler, churn": ("EulerEDMSampler", CHURN, (20, 10, 7)),
     "Heun": ("HeunEDMSampler", {}, (39, 10, 7)),
