@@ -36,12 +36,13 @@ class TaylorSeerGuider(shim.Skipping):
     other guider, and ``**inner`` is added to its params.
 
     use_cache        false: the host's own guider, bit for bit
-    interval         call at every N-th node; where that is left out, as are calls and plan, half as many calls as nodes are made
-    max_order        order of the forecast, less where history is shorter; 2 where ``landing`` forecasts at scales
-                     below 2, 0 on samplers known to add noise, else 1
+    interval         call at every N-th node; where neither that nor calls nor plan is given, half as many calls as nodes are made
+    max_order        order of the forecast, less where history is shorter; where ``landing`` forecasts at scales below 2, it is
+                     3, or 2 where nodes are named; 0 on samplers known to add noise, else 1
     step_threshold   also call where sigma is further than this from the newest call
-    calls            how many nodes to call: with a calibration one of its budgets, without one spread where outputs turn;
-                     wins over interval, plan.warmup and plan.tail
+    calls            how many calls to make: with a calibration one of its budgets; without one they have even gaps, in a measure
+                     that is steep where outputs turn: where ``landing`` forecasts at sigmas of their own, and each is made at
+                     the visit of the node nearest to it, else at nodes; wins over interval, plan.warmup and plan.tail
     calibration      file of plans and weights solved for this model (``calibrate``), at one scale or for a range; of the other
                      options only use_cache, calls, guider_config, history and the scale then count
     learn            with calls: true: the first picture of a scale and size on Euler's or Heun's sampler is the host's full run,

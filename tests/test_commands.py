@@ -270,7 +270,7 @@ def test_a_job_cannot_be_changed():
         job.device = "cuda"
     with pytest.raises(Exception, match="read-only"):
         job.config.engine.target = "other"
-    assert vars(args) == before and job.name.startswith("heun3-taylorseer-i3o2-s1-")
+    assert vars(args) == before and job.name.startswith("heun3-taylorseer-i3-s1-")
 
 
 @pytest.mark.parametrize(("words", "size", "known"), [([], (100, 150), True), (["--input-path"], (6, 7), False),

@@ -145,8 +145,8 @@ def test_sample_lays_all_results_of_its_folder_side_by_side(tmp_path, capsys):
     text = (tmp_path / "out" / "report.html").read_text()
     (group,) = json.loads(re.search(r'id="content">(.*?)</script>', text, re.DOTALL)[1])["groups"]
     assert [picture["label"] for picture in group["pictures"]] == [
-        "low resolution, 10 × 8", "bicubic", "full run, 7 calls", "2 calls, heun4-taylorseer-i2o2-s1",
-        "2 calls, heun4-taylorseer-i3o2-s1", "7 calls", "original",
+        "low resolution, 10 × 8", "bicubic", "full run, 7 calls", "2 calls, heun4-taylorseer-half-s1",
+        "2 calls, heun4-taylorseer-i3-s1", "7 calls", "original",
     ]  # fmt: skip
     assert [(strip["label"], strip["flat"]) for strip in group["strips"]] == [
         ("2 calls, 5 forecasts", False),

@@ -21,7 +21,7 @@ from taylorseer_guider.engines.pictures import named_apart
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 GUIDER = "sampler_config.params.guider_config.params"
-STEM = "b_x4_heun2-taylorseer-i2o2-s1_seed0"
+STEM = "b_x4_heun2-taylorseer-half-s1_seed0"
 
 
 def run(*words, out):

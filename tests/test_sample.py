@@ -39,10 +39,10 @@ def test_a_process_makes_both_runs_compares_them_and_skips_what_is_there(cat, tm
     command += ["--num-steps", "6", "--out-dir", out]
     every_step = {**os.environ, "TQDM_MININTERVAL": "0"}  # however fast the machine is
     shown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=every_step)
-    stem = "cat_x4_heun6-taylorseer-i2o2-s1_seed0"
+    stem = "cat_x4_heun6-taylorseer-half-s1_seed0"
     assert {path.name for path in out.iterdir()} == {
         f"{stem}.png", f"{stem}_full.png", f"{stem}_low.png", f"{stem}_bicubic.png", f"{stem}_original.png",
-        f"{stem}_sheet.png", f"{stem}.json", "heun6-taylorseer-i2o2-s1.yaml",
+        f"{stem}_sheet.png", f"{stem}.json", "heun6-taylorseer-half-s1.yaml",
     }  # fmt: skip
     assert Image.open(out / f"{stem}.png").size == Image.open(out / f"{stem}_full.png").size == (40, 32)
     assert Image.open(out / f"{stem}_sheet.png").size[0] > 3 * 40
