@@ -25,9 +25,12 @@ class Theory:
 
     @classmethod
     def unaided(cls, sampler, sigmas, scale, most=None, calls=None):
-        """That of ``sampler`` over ``sigmas`` (floats) at a guidance ``scale``, whatever its guider's own settings."""
-        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
-        return cls(unfitted(Settings(calls=calls), schedule, stepping(sampler), scale), most)
+        """That of ``sampler`` over ``sigmas`` (floats) at a guidance ``scale``, whatever its guider's own settings.
+
+        With ``calls`` it is that of `calls` alone, else of a plan among the nodes.
+        """
+        schedule, movable = Schedule(torch.tensor(sigmas, dtype=torch.float64)), calls is not None
+        return cls(unfitted(Settings(calls=calls), schedule, stepping(sampler), scale, movable), most)
 
     def calls(self, stop):
         """Whether the policy itself would call at ``stop``."""
