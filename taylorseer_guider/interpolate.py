@@ -12,7 +12,6 @@ from .report import CALL, FORECAST
 from .schedule import plan
 from .settings import AUTO, Settings
 
-
 INTERVAL = 2  # where nothing is said of which nodes are called
 
 

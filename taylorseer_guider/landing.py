@@ -13,12 +13,12 @@ missed its next term, so x is known to be off by
 
 and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call. The
 network is not asked again at the x that was put right, though, and guided outputs turn with x by the scale: where a gap is wide
-and guidance strong, x is put right by a share only.
-Since the path is known at every sigma, calls need not be made at the host's: where only their number is given they are spread
-evenly (``schedule.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, at the x of the path.
-Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as
-Euler's, and its corrector is answered so that x stays where it is, or is put right. What was made for Euler's step is solved for
-that of a multistep host by ``steps``.
+and guidance strong, x is put right by a share only. Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the
+host's own steps that land on it: Heun's predictor as Euler's, and its corrector is answered so that x stays where it is, or is
+put right. What was made for Euler's step is solved for that of a multistep host by ``steps``.
+
+As the path is known at every sigma, calls need not be made at the host's. Where only their number is given, they have even gaps
+(``schedule.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, about the x of the path there.
 """
 
 import math
@@ -115,14 +115,15 @@ class Landing(Interpolate):
         if len(sigmas) == 1:
             return [0.0]
         here, (newest, before) = self.schedule.nodes[visit.node], sigmas[:2]
-        share = min(1.0, STEADY / (max(self.scale, 1.0) * math.log(before / newest)))
-        if share == 1:
+        gap = max(self.scale, 1.0) * math.log(before / newest)
+        if gap <= STEADY:
             return self._apart(sigmas, before, here, here)
+        share = STEADY / gap
         corrected, other = self._apart(sigmas, before, newest, here), self._apart(sigmas, newest, here, here)
         return [share * a + b for a, b in zip(corrected, other, strict=True)]
 
     def _apart(self, sigmas, start, end, here):
-        """Weights in how far two paths lie apart at ``here`` that go from ``start`` to ``end`` with the newest output and without."""
+        """Weights in how far two paths from ``start`` to ``end``, with the newest output and without, lie apart at ``here``."""
         (knowing, _), (foretold, _) = self._means(sigmas, start, end), self._means(sigmas, start, end, unknown=1)
         stretch = here * (1 / end - 1 / start)  # of z, in units of 1 / here
         return [stretch * (a - b) for a, b in zip(knowing, foretold, strict=True)]

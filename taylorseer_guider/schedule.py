@@ -171,15 +171,17 @@ def require_room(sigmas, calls):
 
 def nearest(sigmas, wanted):
     """Indices of the ``sigmas`` nearest to those ``wanted``, in log(sigma): rising, distinct, the first one first."""
-    best = {0: (0.0, (0,))}  # by the newest index
+    places, never = torch.tensor(sigmas, dtype=torch.float64).log(), torch.tensor([math.inf], dtype=torch.float64)
+    costs, before = torch.full_like(places, math.inf), []  # by the newest index, which index came before
+    costs[0] = 0
     for each in wanted[1:]:
-        before, found = (math.inf,), {}
-        for index, sigma in enumerate(sigmas):
-            if len(before) > 1:
-                found[index] = before[0] + math.log(sigma / each) ** 2, (*before[1], index)
-            before = min(before, best.get(index, before))
-        best = found
-    return min(best.values())[1]
+        least, index = costs.cummin(0)
+        costs = torch.cat([never, least[:-1]]) + (places - math.log(each)).square()
+        before.append([0, *index[:-1].tolist()])
+    found = [int(costs.argmin())]
+    for index in reversed(before):
+        found.append(index[found[-1]])
+    return tuple(reversed(found))
 
 
 def above(sigma, first, last):

@@ -67,7 +67,8 @@ def test_calls_have_even_gaps_whatever_the_host_steps_over(name, calls):
         ends.append(built(denoiser, *problem.inputs(), num_steps=steps))
         called = [visit.asked or visit.sigma for visit in built.guider.report.visits if visit.action == "call"]
         assert called == pytest.approx(seen, rel=1e-6) and len(seen) == calls
-        gaps = [above(sigma, seen[0], LAST / 2) - above(following, seen[0], LAST / 2) for sigma, following in itertools.pairwise(seen)]
+        places = [above(sigma, seen[0], LAST / 2) for sigma in seen]
+        gaps = [place - following for place, following in itertools.pairwise(places)]
         assert not gaps or gaps == pytest.approx([gaps[0]] * len(gaps), rel=1e-3)
         seen.clear()
     assert (ends[0] - ends[1]).norm() < 1e-6 * ends[0].norm()

@@ -57,8 +57,8 @@ class Lesson:
         if probe and self.named:
             about["fingerprint"] = fingerprint(self.run, sigmas)
         about["cost"] = (probe.calls if probe else 0) + ("fingerprint" in about)
-        fitted = describe(self.run.sampler, self.run.stepping, self.guider, sigmas)
-        return Learnt.of(Calibration(replace(fitted, sampler=EULER), BRANCHES, problem.history, {calls: found.budget}, about), calls)
+        fitted = replace(describe(self.run.sampler, self.run.stepping, self.guider, sigmas), sampler=EULER)
+        return Learnt.of(Calibration(fitted, BRANCHES, problem.history, {calls: found.budget}, about), calls)
 
     @property
     def settings(self):
