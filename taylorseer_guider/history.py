@@ -75,12 +75,13 @@ class History:
         slot = next(slot for slot in range(slots) if slot not in taken)
         return slot, list(self._slab[slot])
 
-    def weighted(self, weights, x, totals=None):
+    def weighted(self, weights, x, totals=None, dtype=None):
         """The sum that ``weights`` (a ``Weights``) ask for, of the outputs' dtype and device, in memory that nobody else has.
 
-        The list ``totals``, if given, is told the totals of its parts.
+        Or of another ``dtype``. The list ``totals``, if given, is told the totals of its parts.
         """
-        (dtype, device), newest = self._out, self._held[0].branches[0]
+        (own, device), newest = self._out, self._held[0].branches[0]
+        dtype = dtype or own
         mapped = device.type == newest.device.type == "cpu" and newest.numel() >= LARGE  # smaller memory is there already
         out = self._memory.empty(newest.shape, dtype) if mapped else None
         return weigh(weights, x.to(newest.device), self.branches, self.means, dtype, out, totals).to(device)

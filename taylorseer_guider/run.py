@@ -108,13 +108,16 @@ class Run:
         return self._answers is not None and not self._answers.known(visit, x)
 
     def inputs(self, asked, sigma):
-        """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,)."""
+        """(x, sigma) to call the denoiser with at a visit at ``sigma`` (B,).
+
+        Where what is held are not outputs of x's own shape but raw ones, nobody knows yet what their guided output will be.
+        """
         visit, x = asked.visit, asked.x
         found = None if visit.reason in REASONS else self.policy.inputs(visit, self.history)
-        if found is None:
+        if found is None or any(branch.shape != x.shape for branch in self.history.branches):
             return x, sigma
         visit.asked, weights = found
-        return self.history.weighted(weights, x).to(x), torch.full_like(sigma, visit.asked)
+        return self.history.weighted(weights, x, dtype=x.dtype).to(x), torch.full_like(sigma, visit.asked)
 
     def called_with(self, asked, prepared):
         """What the inner guider hands the denoiser: samples that it may write into."""

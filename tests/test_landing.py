@@ -9,6 +9,8 @@ import torch
 from problems import VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider.landing import Landing, simpson
 from taylorseer_guider.schedule import Schedule, above
+from taylorseer_guider.standalone.guiders import VanillaCFG
+from taylorseer_guider.standalone.sampling import HeunEDMSampler
 
 LAST = 0.002  # the last sigma of the schedule
 HOSTS = ("EulerEDMSampler", "HeunEDMSampler")
@@ -87,6 +89,44 @@ def test_the_network_is_asked_on_the_solvers_path_between_the_hosts_nodes():
     built(denoiser, x, {})
     for at, sigma in seen[2:]:
         torch.testing.assert_close(at, exact_on_a_line(x, [seen[0][1], sigma], level, slope), rtol=0, atol=1e-5)
+
+
+def test_what_is_asked_between_nodes_is_as_exact_as_the_hosts_x_whatever_the_outputs_dtype():
+    problem, seen = GaussianMixture(), []
+
+    def denoiser(x, sigma, cond):
+        seen.append(x)
+        return problem(x, sigma, cond).bfloat16()
+
+    sampler("HeunEDMSampler", scale=0, calls=9)(denoiser, *problem.inputs())
+    for x in seen[1:]:
+        assert x.dtype == torch.float64 and not torch.equal(x, x.bfloat16().double())
+
+
+class Turned(HeunEDMSampler):
+    """A host whose guider combines by a scale that it is told at each visit, as CogVideoX's does."""
+
+    def denoise(self, x, denoiser, sigma, cond, uc):
+        denoised = denoiser(*self.guider.prepare_inputs(x, sigma, cond, uc))
+        return self.guider(denoised, sigma, 1.0 + 0.1 * float(sigma[0]))
+
+
+class ByVisit(VanillaCFG):
+    def __call__(self, x, sigma, scale=None):
+        uncond, cond = x.chunk(2)
+        return uncond + (self.scale if scale is None else scale) * (cond - uncond)
+
+
+def test_where_branches_are_remembered_and_not_what_they_make_the_network_is_asked_at_the_hosts_sigmas():
+    problem, ends = GaussianMixture(), []
+    wrapped = {"target": f"{__name__}.ByVisit", "params": {"scale": 1.5}}
+    for options in ({"use_cache": False}, {"calls": 12}):
+        built = sampler("HeunEDMSampler", guider_config=wrapped, **options)
+        built.__class__ = Turned
+        ends.append(built(problem, *problem.inputs()))
+    report = built.guider.report
+    assert report.calls == 12 and {visit.asked for visit in report.visits} == {None}
+    assert (ends[1] - ends[0]).norm() < 0.1 * ends[0].norm()
 
 
 @pytest.mark.parametrize("options", [{"interval": 2}, {"plan": {"nodes": [0, 5, 9]}}, {"calls": 8, "step_threshold": 5.0}])

@@ -39,7 +39,7 @@ class Theory:
     def inputs(self, stop, x):
         """(sigma, x) that the policy itself would call the denoiser with at ``stop``, where the host is at ``x``."""
         sigma, weights = self.policy.inputs(_visit(stop, CALL), self.history) or (stop.sigma, None)
-        return sigma, x if weights is None else self.history.weighted(weights, x).to(x)
+        return sigma, x if weights is None else self.history.weighted(weights, x, dtype=x.dtype).to(x)
 
     def hold(self, stop, x, guided, sigma=None):
         """A call at ``stop`` gave the ``guided`` output, that of another ``sigma`` if it is given."""
