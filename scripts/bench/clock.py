@@ -55,7 +55,7 @@ def forecast_cost(calibration, shape, repeats=5):
     even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
     options = {
         "denoised, order 1": ({**even, **DENOISED}, 2),
-        "default, order 2": (even, 3),
+        "default, order 3": ({"calls": 8}, 4),
         "eps, order 2": ({**even, **EPS}, 4),
     }
     if calibration is not None:
