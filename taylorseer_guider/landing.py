@@ -141,7 +141,7 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     if lands and movable and settings.plans_nothing:
         settings = replace(settings, calls=math.ceil(len(schedule.nodes) / INTERVAL))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
-    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, free, scale))
+    settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale, free))
     if lands:
         return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step, scale=strength, free=free)
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))

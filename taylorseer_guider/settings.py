@@ -156,7 +156,7 @@ class Settings:
         left = self.forecast.quantity, self.forecast.basis, self.repeat_visits, self.plan.tolerance
         return left == (AUTO, Forecast.basis, REPEATS[0], None)
 
-    def order_on(self, noisy, landing, free, scale):
+    def order_on(self, noisy, landing, scale, free=False):
         """The order of forecasts on a sampler that is known to add noise on the way (``noisy``), of ``landing``, whose calls may
         be ``free`` to have even gaps, which bear a higher one, or elsewhere.
 
