@@ -7,9 +7,9 @@ from functools import cached_property, partial
 import torch
 
 from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, Weights, distinct, placed, weighted_sum
+from .plan import plan
 from .policy import Keep
 from .report import CALL, FORECAST
-from .schedule import plan
 from .settings import AUTO, Settings
 
 INTERVAL = 2  # where nothing is said of which nodes are called

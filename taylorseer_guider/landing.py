@@ -18,7 +18,7 @@ host's own steps that land on it: Heun's predictor as Euler's, and its corrector
 put right. What was made for Euler's step is solved for that of a multistep host by ``steps``.
 
 As the path is known at every sigma, calls need not be made at the host's. Where only their number is given, they have even gaps
-(``schedule.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, about the x of the path there.
+(``plan.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, about the x of the path there.
 """
 
 import math
@@ -30,8 +30,9 @@ import torch
 
 from .forecast import Weights, distinct, newton_weights, placed
 from .interpolate import INTERVAL, Interpolate
+from .plan import evenly
 from .report import CALL
-from .schedule import NEAR, evenly
+from .schedule import NEAR
 
 STEADY = 4.5  # the longest gap in log(sigma), times the guidance scale, after which x is wholly put right
 USUAL = 5.0  # guidance scale where none is known

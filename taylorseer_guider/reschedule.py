@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from .schedule import nearest
+from .plan import nearest
 from .translate import ITSELF, Sum, leading, row_of, stepped, sums_of
 
 SAME = 1e-6  # relative distance of sigmas that are one

@@ -4,8 +4,8 @@ import torch
 
 from problems import VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.plan import plan
 from taylorseer_guider.run import Run
-from taylorseer_guider.schedule import plan
 
 
 def test_the_predictor_is_really_called():

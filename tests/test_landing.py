@@ -8,7 +8,8 @@ import torch
 
 from problems import VANILLA, GaussianMixture, sample, sampler
 from taylorseer_guider.landing import Landing, simpson
-from taylorseer_guider.schedule import Schedule, above
+from taylorseer_guider.plan import above
+from taylorseer_guider.schedule import Schedule
 from taylorseer_guider.standalone.guiders import VanillaCFG
 from taylorseer_guider.standalone.sampling import HeunEDMSampler
 

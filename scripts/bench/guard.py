@@ -24,7 +24,7 @@ from taylorseer_guider.calibration.squares import gram, residual, solve
 from taylorseer_guider.calibration.theory import Theory
 from taylorseer_guider.calibration.walk import Walk
 from taylorseer_guider.forecast import newton_weights
-from taylorseer_guider.schedule import above
+from taylorseer_guider.plan import above
 
 from .compare import about, references
 from .devices import moved

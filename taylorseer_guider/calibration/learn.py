@@ -10,7 +10,8 @@ from ..calibration_file import Calibration
 from ..hosts import SAMPLERS
 from ..landing import unfitted
 from ..learnt import Learnt
-from ..schedule import Schedule, with_calls
+from ..plan import with_calls
+from ..schedule import Schedule
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference

@@ -19,8 +19,9 @@ from ...forecast import COORDINATES, QUANTITIES
 from ...hosts import SAMPLERS
 from ...landing import unfitted
 from ...learnt import CLEAR
+from ...plan import with_calls
 from ...recording import Recorded
-from ...schedule import Schedule, with_calls
+from ...schedule import Schedule
 from ...settings import Settings
 from .recall import Recall, widened
 

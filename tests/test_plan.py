@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylorseer_guider.schedule import evenly, plan
+from taylorseer_guider.plan import evenly, plan
 from taylorseer_guider.standalone.discretization import EDMDiscretization
 
 TWENTY = [float(20 - i) for i in range(20)]
