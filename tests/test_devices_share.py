@@ -87,7 +87,8 @@ def test_two_processes_that_are_killed_twice_make_every_good_picture_once_and_as
     assert 4 <= len(once) < len(twice) < 37 and once.items() <= twice.items()
     third = launched("--input-path", forty, out=out)
     said, errors = third.communicate(timeout=300)
-    assert third.returncode == 1 and f"there already, skipped: {len(twice)} " in said
+    assert third.returncode == 1, errors
+    assert f"there already, skipped: {len(twice)} " in said
     assert errors.strip().splitlines()[-4] == "3 could not be made:"
     assert all(f"{name}.png: " in errors.rpartition("could not be made:")[2] for name in ("empty", "garbage"))
     assert "short_x4" in errors.rpartition("could not be made:")[2]

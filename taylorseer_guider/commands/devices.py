@@ -116,6 +116,9 @@ def sample_on_devices(args):
         if first and trainer.interrupted and left.code == 1:
             raise KeyboardInterrupt from None
         raise
+    if torch.distributed.is_initialized():  # while all are still there: at exit, a connection that another has closed may abort
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     if not first:
         return 0
     if writer.stopped:
