@@ -90,7 +90,9 @@ class Forecaster:
         if asked.forecast:
             return self.answer(asked)
         try:
-            output = call(*((x, sigma) if asked.run is None else asked.run.inputs(asked, sigma)))
+            if asked.run is not None:
+                x, sigma = asked.run.inputs(asked, sigma)
+            output = call(x, sigma)
         except BaseException:
             self.give_up(asked)
             raise

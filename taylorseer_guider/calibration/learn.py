@@ -15,7 +15,7 @@ from ..schedule import Schedule
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import Reference
-from .problem import Problem
+from .problem import Problem, identity
 from .recorded import Recollection
 from .squares import near
 from .theory import Theory, walked
@@ -50,7 +50,7 @@ class Lesson:
         if asked is self.recollection and self.run.stepping.method == "euler" and calls > 1:
             raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
         ended = self.alone(asked)
-        sigmas, nodes = self.calls_at
+        sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
         problem = self.problem(asked, sigmas)
         alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
         found = fit(problem, nodes, near)
@@ -83,19 +83,18 @@ class Lesson:
         return Recollection(recording.visits, self.run.stepping.method, self.run.schedule.keys)
 
     @cached_property
-    def calls_at(self):
-        """(a schedule for Euler's method that has the sigmas at which `calls` alone calls, their indices in it)."""
-        return with_calls(self.recollection.sigmas, self.theory(self.run.schedule, self.run.stepping).policy.called)
+    def policy(self):
+        """That of `calls` alone."""
+        return unfitted(self.unaided, self.run.schedule, self.run.stepping, self.guider.scale)
+
+    @property
+    def unaided(self):
+        return replace(self.settings, learn=False)
 
     def problem(self, probe, sigmas):
-        """What is fitted with the answers of ``probe``, on the recorded elements, over ``sigmas``, in Euler's steps."""
-        reference = Reference(self.recollection.corrected(sigmas), [self.first(probe)], None, None)
-        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
-        theory = partial(self.theory, schedule, SAMPLERS[EULER])
-        return Problem(
-            [probe], [reference], "euler", BRANCHES, theory().policy.keep.count, False, PEAK, theory,
-            seen=lambda tensor: self.some(probe, tensor), schedule=sigmas,
-        )  # fmt: skip
+        """What is fitted with the answers of ``probe``, on the recorded elements, over ``sigmas``."""
+        solution, some = self.recollection.corrected(sigmas), partial(self.some, probe)
+        return problem_over(sigmas, probe, solution, self.first(probe), self.unaided, self.guider.scale, seen=some)
 
     def first(self, probe):
         """The output at the start of the run, as ``probe`` has it."""
@@ -105,15 +104,23 @@ class Lesson:
         """The recorded elements of a ``tensor`` of ``probe``'s."""
         return tensor if probe is self.recollection else self.run.recording.some(tensor)
 
-    def theory(self, schedule, stepping):
-        """The answers of `calls` alone, over ``schedule`` in steps of ``stepping``."""
-        return Theory(unfitted(replace(self.settings, learn=False), schedule, stepping, self.guider.scale))
-
     def alone(self, probe):
         """The x that `calls` alone ends at, from the same start. Its calls tell how outputs follow x, where that is not known."""
 
         def notice(sigma, x, output):
             self.recollection.measure(sigma, self.some(probe, x), self.some(probe, output))
 
-        theory = self.theory(self.run.schedule, self.run.stepping)
-        return walked(probe, theory, self.recollection.stops, self.first(probe), notice)
+        return walked(probe, Theory(self.policy), self.recollection.stops, self.first(probe), notice)
+
+
+def problem_over(sigmas, probe, solution, first, settings, scale, peak=PEAK, seen=identity):
+    """The Problem of weights in Euler's steps over ``sigmas``, near to those of ``settings`` alone at a guidance ``scale``.
+
+    ``probe`` answers, from ``first`` on, and ``solution`` is the x to be reached at each of ``sigmas``, as far as it is ``seen``.
+    """
+    schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
+    policy = unfitted(settings, schedule, SAMPLERS[EULER], scale)
+    return Problem(
+        [probe], [Reference(solution, [first], None, None)], "euler", BRANCHES, policy.keep.count, False, peak,
+        partial(Theory, policy), seen=seen, schedule=sigmas,
+    )  # fmt: skip

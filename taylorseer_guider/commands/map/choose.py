@@ -5,23 +5,20 @@ the sampler's own. So a run is made in some milliseconds, without a call.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 
-from ...calibration.learn import EULER
-from ...calibration.ode import Reference, stops
-from ...calibration.problem import Problem
+from ...calibration.learn import problem_over
+from ...calibration.ode import stops
 from ...calibration.squares import near
 from ...calibration.theory import Theory, walked
 from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
-from ...hosts import SAMPLERS
 from ...landing import unfitted
 from ...learnt import CLEAR
 from ...plan import with_calls
 from ...recording import Recorded
-from ...schedule import Schedule
 from ...settings import Settings
 from .recall import Recall, widened
 
@@ -97,17 +94,14 @@ class Foresight:
         sigmas, nodes = with_calls(self.course.schedule.keys, self.policy(calls, {}).called)
         ends = []
         for recall, unseen in zip(self.recalls, other.recalls, strict=True):
-            weights = [row.weights for row in fit(self._problem(recall, sigmas), nodes, near).budget.rows]
-            ends += fit(other._problem(unseen, sigmas), nodes, given(weights)).ends
+            weights = [row.weights for row in fit(self._problem(recall, calls, sigmas), nodes, near).budget.rows]
+            ends += fit(other._problem(unseen, calls, sigmas), nodes, given(weights)).ends
         return other._ended(calls, {"learn": True}, ends)
 
-    def _problem(self, recall, sigmas):
+    def _problem(self, recall, calls, sigmas):
         """What ``learn`` fits, with the answers of ``recall``, over ``sigmas``."""
-        reference = Reference(self.recalls[1].corrected(sigmas), [recall.known[0].output], None, None)
-        schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
-        policy = unfitted(Settings(calls=1), schedule, SAMPLERS[EULER], self.course.scale)
-        theory = partial(Theory, policy)
-        return Problem([recall], [reference], "euler", 1, policy.keep.count, False, self.peak, theory, schedule=sigmas)
+        solution, first = self.recalls[1].corrected(sigmas), recall.known[0].output
+        return problem_over(sigmas, recall, solution, first, Settings(calls=calls), self.course.scale, self.peak)
 
 
 def scouted(course, probe, some, calls=SCOUT):
