@@ -1,4 +1,4 @@
-"""The policy with a calibration: plan and weights come from its file."""
+"""The policy with a calibration: what is called, and what answers weigh, comes from its file."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -78,7 +78,8 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
     known, branches = calibration.fitted, calibration.branches
     ours, theirs = getattr(SAMPLERS.get(known.sampler), "method", None), stepping.method or "euler"
     require_same_kind(known if ours is None else replace(known, sampler=fitted.sampler), fitted)
-    budget, sigmas = calibration.budget(settings.calls).mixed(newton_weights(known.scales, fitted.scales[0])), known.sigmas
+    budget = calibration.budget(settings.calls).mixed(newton_weights(known.scales, fitted.scales[0]))
+    sigmas = budget.sigmas or known.sigmas
     moved = not same_schedule(sigmas, fitted.sigmas, dtype)
     if moved:
         require_within(known, fitted, budget)
@@ -87,8 +88,8 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
         history += 1
         budget, ours = as_euler(budget, sigmas, branches, history), "euler"
     if moved:
-        history, sigmas = history + 1, fitted.sigmas
-        found = on_schedule(budget, known.sigmas, sigmas, branches, history, fitted.scales[0])
+        history, own, sigmas = history + 1, sigmas, fitted.sigmas
+        found = on_schedule(budget, own, sigmas, branches, history, fitted.scales[0])
         budget, asked = found.budget, found.asked
     if (ours, theirs) == ("euler", "heun"):
         budget = as_heun(budget, sigmas, branches)
@@ -160,7 +161,7 @@ def describe(sampler, stepping, guider, sigmas, served=False):
         raise ValueError(f"{name} with s_churn={churn} adds noise while sampling; only a deterministic run can be fitted")
     if stepping.method is None and not (served and stepping.step):
         raise ValueError(
-            f"{name} cannot be calibrated: it is not known to step as Euler's or Heun's method does; use EulerEDMSampler, "
-            "HeunEDMSampler, ConcatSRHeunEDMSampler, or a subclass that does not step by itself"
+            f"{name} cannot be calibrated: it is not known how it steps; use EulerEDMSampler, HeunEDMSampler, "
+            "ConcatSRHeunEDMSampler, DPMPP2MSampler, LinearMultistepSampler, or a subclass that does not step by itself"
         )
     return Fitted(stepping.name, guider.wrapped.__name__, (float(guider.scale),), tuple(sigmas))

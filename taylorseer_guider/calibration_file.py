@@ -14,7 +14,7 @@ import yaml
 from .checks import Reader, Unreadable, brief, first_line, parsed, read
 from .hosts import SAMPLERS
 
-FORMATS = ONE_SCALE, RANGE = "taylorseer_guider calibration 1", "taylorseer_guider calibration 2"
+FORMATS = ONE_SCALE, RANGE, FREE = [f"taylorseer_guider calibration {number}" for number in (1, 2, 3)]
 MOST_SCALES = 3  # that weights are told for: the polynomial through them is of degree 2
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
 
@@ -55,6 +55,7 @@ class Budget:
     nodes: tuple[int, ...]  # step indices of the nodes at which the denoiser is called
     db: float  # mean PSNR of the fitted samples to the reference
     rows: tuple[Row, ...]
+    sigmas: tuple[float, ...] = ()  # of the visits, down to 0, where they are not those of the fitted schedule
 
     @property
     def calls(self) -> int:
@@ -130,12 +131,16 @@ class Calibration:
         """The text of the file: a row a line."""
         fitted, alone = _plain(asdict(self.fitted)), len(self.fitted.scales) == 1
         scale = {"scale": self.fitted.scales[0]} if alone else {"scales": fitted["scales"]}
-        head = {"format": ONE_SCALE if alone else RANGE, "sampler": fitted["sampler"], "guider": fitted["guider"], **scale}
+        own = any(budget.sigmas for budget in self.budgets.values())
+        version = FREE if own else ONE_SCALE if alone else RANGE
+        head = {"format": version, "sampler": fitted["sampler"], "guider": fitted["guider"], **scale}
         head |= {"sigmas": fitted["sigmas"], "branches": self.branches, "history": self.history}
         head["calls"] = sorted(self.budgets)  # so that a file that was cut off between two budgets is not taken for a whole one
         lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
-            lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n    rows:\n")
+            lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n")
+            lines.append(f"    sigmas: {list(budget.sigmas)}\n" if budget.sigmas else "")
+            lines.append("    rows:\n")
             lines += [f"    - {_line(_plain(asdict(row)))}" for row in budget.rows]
         return "".join(lines)
 
@@ -155,7 +160,8 @@ class Calibration:
         top = Reader(data, "the file")
         if (version := top.get("format")) not in FORMATS:
             raise ValueError(f"format is {brief(version)}, this version reads {' and '.join(map(repr, FORMATS))}")
-        scales = (top.number("scale"),) if version == ONE_SCALE else top.rising("scales", MOST_SCALES)
+        alone = version == ONE_SCALE or (version == FREE and "scale" in data)
+        scales = (top.number("scale"),) if alone else top.rising("scales", MOST_SCALES)
         fitted = Fitted(top.text("sampler"), top.text("guider"), scales, top.schedule("sigmas"))
         branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
         shape = fitted, branches, history
@@ -177,8 +183,11 @@ def _listed(numbers):
 
 
 def _budget(reader, calls, fitted, branches, history):
-    sigmas, last = fitted.sigmas, len(fitted.sigmas) - 2
-    rows = tuple(_row(row, last) for row in reader.rows("rows"))
+    own = reader.schedule("sigmas") if "sigmas" in reader.data else ()
+    if own and own[-1] > 0:
+        raise ValueError(f"sigmas of budget {calls} end at {own[-1]}, not at 0")
+    last, fitted = len(fitted.sigmas) - 2, replace(fitted, sigmas=own or fitted.sigmas)
+    sigmas, rows = fitted.sigmas, tuple(_row(row, len(fitted.sigmas) - 2) for row in reader.rows("rows"))
     held = 0
     for n, row in enumerate(rows):
         held += row.call
@@ -193,7 +202,7 @@ def _budget(reader, calls, fitted, branches, history):
         raise ValueError(f"budget {brief(calls)} holds {held} calls")
     if (visits := _visits(fitted)) not in (None, [(row.step, row.sigma) for row in rows]):
         raise ValueError(f"budget {calls} has {len(rows)} rows, which are not the {len(visits)} visits of {fitted.sampler}")
-    return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows)
+    return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows, own)
 
 
 def _visits(fitted):

@@ -17,11 +17,11 @@ import math
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from .hosts import SAMPLERS
 from .plan import nearest
-from .translate import ITSELF, Sum, leading, row_of, stepped, sums_of
+from .translate import ITSELF, Sum, as_euler, leading, row_of, stepped, sums_of
 
 SAME = 1e-6  # relative distance of sigmas that are one
-LEAST = 1 / 8  # of x_k, in units of its noise that is left: what the host's x keeps of it between calls, so that it tells x_k
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,19 @@ def on_schedule(budget, fitted, sigmas, branches, history, scale):
     return Moved(replace(budget, nodes=tuple(nodes), rows=tuple(rows)), asked)
 
 
+def straightened(budget, fitted, branches, history):
+    """``budget`` (of one scale), which is ``fitted``, with a row for each call: that which leads straight to the next."""
+    if SAMPLERS[fitted.sampler].method == "heun":
+        budget, history = as_euler(budget, fitted.sigmas, branches, history + 1), history + 1
+    called = [row.sigma for row in budget.rows if row.call]
+    paths = [straight(sums, budget.rows, fitted.sigmas) for sums in zip(*sums_of(budget, branches), strict=True)]
+    rows = []
+    for n, (sigma, *each) in enumerate(zip(called, *paths, strict=True)):
+        like = replace(budget.rows[0], step=n, sigma=sigma, call=True)
+        rows.append(row_of(like, [points[-1][1] for points in each], min(n + 1, history), n + 1, branches))
+    return replace(budget, rows=tuple(rows), sigmas=(*called, 0.0))
+
+
 def straight(sums, rows, sigmas):
     """For each call [(sigma, E)] at the nodes up to the next one, E being the output that leads there in one step of Euler's."""
     found = []
@@ -86,8 +99,8 @@ class Path:
             for node in range(first, last):
                 end, newest = sigmas[node + 1], newest if node == first else at.solved()
                 at = self.at(k, end)
-                if end > 0:
-                    at = replace(at, x=max(at.x, LEAST * end / self.called[k]))
+                if end > 0:  # the host's x keeps of x_k what is left of its noise at least, so that it tells x_k
+                    at = replace(at, x=max(at.x, end / self.called[k]))
                 answers.append(leading(at.of(newest), end / sigmas[node]))
         return answers, inputs
 

@@ -17,7 +17,6 @@ def test_the_command_tells_of_steps_scales_and_sizes_and_goes_on_from_its_rows(t
     coarsely(reach, 20)
     for name, few in {"STEPS": (12,), "SIZES": {16: 1}, "BETWEEN": (1.75,)}.items():
         monkeypatch.setattr(reach, name, few)
-    monkeypatch.setattr(fits, "WALKS", 1)
     monkeypatch.setattr(fits, "GRADIENTS", 0)
     options = ["--quick", "--out-dir", str(tmp_path)]
     assert benchmark.main(["reach", *options]) == 0

@@ -35,7 +35,6 @@ def quick(monkeypatch):
     for module in (compare, options, parts):
         monkeypatch.setattr(module, "KINDS", small)
     monkeypatch.setattr(fitted, "WALKS", 2)
-    monkeypatch.setattr(fits, "WALKS", 1)
     monkeypatch.setattr(fits, "GRADIENTS", 0)
 
 

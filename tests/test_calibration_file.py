@@ -63,7 +63,7 @@ ROW = ("budgets", 2, "rows", 0)
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("format",), "taylorseer_guider calibration 3", "this version reads"),
+        (("format",), "taylorseer_guider calibration 4", "this version reads"),
         (("format",), None, "no entry 'format'"),
         (("scale",), "much", "finite number"),
         (("scale",), float("inf"), "finite number"),
@@ -107,6 +107,36 @@ def test_a_range_has_weights_for_each_of_its_scales(tmp_path):
     data = edited(("format",), "taylorseer_guider calibration 2") | {"scales": [1.5, 2.5]}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
     with pytest.raises(ValueError, match="row 0 of budget 2 has 3 weights, 6 belong there"):
+        Calibration.load(tmp_path / "c.yaml")
+
+
+def free():
+    """The example, whose calls are at sigmas of their own."""
+    sigmas = (4.0, 0.7, 0.0)
+    rows = tuple(Row(step, sigma, True, (0.1,) * (1 + 2 * (step + 1))) for step, sigma in enumerate(sigmas[:2]))
+    return replace(example(), budgets={2: Budget((0, 1), 40.0, rows, sigmas)})
+
+
+def test_a_budget_may_have_sigmas_of_its_own(tmp_path):
+    free().save(tmp_path / "c.yaml")
+    assert Calibration.load(tmp_path / "c.yaml") == free()
+    assert "format: taylorseer_guider calibration 3" in (tmp_path / "c.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "told"),
+    [
+        ([4.0, 0.7, 0.1], "end at 0.1, not at 0"),
+        ([4.0, 0.8, 0.0], "at sigma 0.7, which is not at step 1"),
+        ([4.0, 0.7, 0.3, 0.0], "2 rows, which are not the 3 visits"),
+        ([0.7, 4.0, 0.0], "falling"),
+    ],
+)
+def test_sigmas_of_a_budget_are_those_of_its_rows(tmp_path, sigmas, told):
+    data = yaml.safe_load(free().to_yaml())
+    data["budgets"][2]["sigmas"] = sigmas
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ValueError, match=told):
         Calibration.load(tmp_path / "c.yaml")
 
 

@@ -1,23 +1,21 @@
 """Refining a calibration: the gradient is right, held-out runs end nearer, and what cannot be refined says so."""
 
-from functools import partial
-
 import pytest
 import torch
 
-from problems import EXACT, GaussianMixture, decibels, runs, sample, sampler
+from problems import EXACT, VANILLA, GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import calibrate
 from taylorseer_guider.calibration import refine
+from taylorseer_guider.calibration.budgets import alone
 from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference
 from taylorseer_guider.calibration.problem import Problem
-from taylorseer_guider.calibration.refine import Refinement
-from taylorseer_guider.calibration.theory import Theory
-from taylorseer_guider.calibration.walk import fit
+from taylorseer_guider.calibration.refine import Refinement, Solver
+from taylorseer_guider.plan import evenly
 
-SCALE, NODES = 2.0, (0, 6, 9, 12, 15)
-QUICK = {"calls": 5, "substeps": 2, "walks": 2, "progress": False}
+SCALE, CALLS = 2.0, 5
+QUICK = {"calls": CALLS, "substeps": 2, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -25,46 +23,86 @@ def mixture():
     return GaussianMixture((4,))
 
 
-def problem_of(name, mixture, low):
-    """What is fitted, with the end of a fine run as the reference at every node: any target does for a gradient."""
-    built = sampler(name, scale=SCALE)
-    probes = [Probe(built, mixture, run, n) for n, run in enumerate(runs(mixture, 2, 6))]
-    references = []
-    for n, probe in enumerate(probes):
-        end, _ = sample("HeunEDMSampler", mixture, inputs=mixture.inputs(6, seed=n), num_steps=40, scale=SCALE, **EXACT)
-        references.append(Reference([end] * len(probe.sigmas), probe.denoise(probe.x, probe.sigmas[0], 2), None, None))
-    theory = partial(Theory.unaided, built, probes[0].sigmas, SCALE, 4)
-    return Problem(probes, references, name[:-10].lower(), 2, 4, low, 2.0, theory, (SCALE,))
+def problem_of(mixture, low=False, scales=(SCALE,)):
+    """What is fitted, with the end of a fine run as what is aimed at."""
+    built, probes, references = sampler("HeunEDMSampler", scale=SCALE), [], []
+    for n, run in enumerate(runs(mixture, 2, 6)):
+        for scale in scales:
+            probe = Probe(built, mixture, run, n, scale)
+            end, _ = sample(
+                "HeunEDMSampler", mixture, inputs=mixture.inputs(6, seed=n), num_steps=40, scale=scale,
+                guider_config={"target": VANILLA}, **EXACT,
+            )  # fmt: skip
+            probes.append(probe)
+            references.append(Reference([end], probe.denoise(probe.x, probe.sigmas[0], 2)))
+    sigmas = probes[0].sigmas
+    return Problem(probes, references, 2, 5, low, 2.0, alone(sigmas, 5), (min(scales), max(scales))[: len(scales)], sigmas)
+
+
+def begun(problem):
+    sigmas = list(evenly(problem.sigmas[:-1], CALLS).values())
+    return Solver(torch.tensor(sigmas, dtype=torch.float64), problem.rows((*sigmas, 0.0), range(CALLS)))
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 16])
-@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
-def test_the_gradient_is_that_of_the_runs_that_fit_walks(name, kept, monkeypatch):
+@pytest.mark.parametrize(("low", "scales"), [(True, (SCALE,)), (False, (1.5, 3.0))])
+def test_the_gradient_is_that_of_where_runs_end(low, scales, kept, monkeypatch):
     monkeypatch.setattr(refine, "KEPT", kept)
-    problem = problem_of(name, GaussianMixture((3, 8, 8), components=4), low=True)
-    solved = fit(problem, NODES)
-    refinement = Refinement(problem, solved, Journal(None, {}, {}))
-    move = torch.zeros_like(refinement.best).requires_grad_()
-    loss, _ = refinement._descend(move)
-    assert float(problem.decibels(loss.exp())) == pytest.approx(solved.budget.db, rel=1e-4)
-    way, gradient = torch.randn(move.shape, generator=torch.Generator().manual_seed(0), dtype=move.dtype), move.grad.clone()
-    ahead, behind = (refinement._descend((sign * 1e-5 * way).requires_grad_())[0] for sign in (1, -1))
-    assert float(ahead - behind) / 2e-5 == pytest.approx(float(gradient @ way), rel=1e-3)
+    problem = problem_of(GaussianMixture((3, 8, 8), components=4), low, scales)
+    refinement = Refinement(problem, begun(problem), Journal(None, {}, {}))
+    move = torch.randn(refinement.best.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 20
+    at = move.clone().requires_grad_()
+    refinement._descend(at)
+    way, gradient = torch.randn(move.shape, generator=torch.Generator().manual_seed(0), dtype=move.dtype), at.grad.clone()
+    ahead, behind = (refinement._descend((move + sign * 1e-5 * way).requires_grad_())[0] for sign in (1, -1))
+    assert float(ahead - behind) / 2e-5 == pytest.approx(float(gradient @ way), rel=2e-3)
 
 
-@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
+def test_a_refinement_begins_as_calls_alone(mixture):
+    problem = problem_of(mixture)
+    refinement = Refinement(problem, begun(problem), Journal(None, {}, {}))
+    for n, run in enumerate(runs(mixture, 2, 6)):
+        theirs, _ = sample("HeunEDMSampler", mixture, inputs=tuple(run.values()), scale=SCALE, calls=CALLS)
+        assert torch.allclose(refinement.at(refinement.best).ended(problem, n), theirs, atol=1e-6)
+
+
+def test_sigmas_fall_between_the_hosts_however_far_they_are_moved(mixture):
+    problem = problem_of(mixture)
+    refinement = Refinement(problem, begun(problem), Journal(None, {}, {}))
+    draw = torch.randn(refinement.best.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with pytest.raises(FloatingPointError, match="two calls have met"):
+        refinement.at(50 * draw)
+    for size in (0.5, 1, 3):
+        move = size * draw
+        sigmas = refinement.at(move).sigmas.tolist()
+        assert sigmas == sorted(sigmas, reverse=True)
+        assert sigmas[0] == problem.sigmas[0] and sigmas[-1] >= problem.sigmas[-2] * 0.999
+
+
+def test_a_denoiser_that_looks_sigma_up_is_asked_where_it_was_at_first(mixture):
+    table = torch.tensor([*evenly(sampler("EulerEDMSampler", scale=SCALE).discretization(20).tolist()[:-1], CALLS).values()])
+
+    def looked_up(x, sigma, cond):
+        return mixture(x, table[(table.log() - sigma[:1].detach().log()).abs().argmin()].expand(len(x)).to(x), cond)
+
+    found = calibrate(sampler("EulerEDMSampler", scale=SCALE), looked_up, runs(mixture, 1, 10), refine=2, **QUICK)
+    assert found.budgets[CALLS].sigmas[:-1] == pytest.approx(table.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler"])
 @pytest.mark.slow
 def test_refined_runs_end_nearer_on_held_out_draws(name, mixture, tmp_path):
     inputs = mixture.inputs(400, seed=99)
     exact, _ = sample("HeunEDMSampler", mixture, inputs=inputs, num_steps=150, scale=SCALE, **EXACT)
-    reached = {}
+    reached = [decibels(sample(name, mixture, inputs=inputs, scale=SCALE, calls=CALLS)[0], exact)]
     for times in (0, 10):
         calibration = calibrate(sampler(name, scale=SCALE), mixture, runs(mixture), refine=times, **QUICK)
         calibration.save(tmp_path / "c.yaml")
         ours, _ = sample(name, mixture, inputs=inputs, scale=SCALE, calibration=str(tmp_path / "c.yaml"))
-        reached[times] = calibration.budgets[5].db, decibels(ours, exact)
-    assert calibration.about["refined"] == 10
-    assert all(after > before + 2 for before, after in zip(*reached.values(), strict=True))
+        reached.append(decibels(ours, exact))
+        assert calibration.about["refined"] == times
+    alone, landed, refined = reached
+    assert landed > alone + 2 and refined > alone + 5
 
 
 @pytest.mark.slow
@@ -79,7 +117,7 @@ def test_an_interrupted_refinement_goes_on(mixture, tmp_path):
 
     options = {**QUICK, "folder": tmp_path, "refine": 8}
     built, given = sampler("EulerEDMSampler", scale=SCALE), runs(mixture, 2, 20)
-    plain = calibrate(built, mixture, given, **{**options, "refine": 0})
+    plain = calibrate(built, mixture, given, **{**options, "refine": 0, "folder": None})
     before, most = mixture.calls, mixture.calls + 60
     with pytest.raises(Interrupted):
         calibrate(built, failing, given, **options)

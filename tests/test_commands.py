@@ -390,7 +390,7 @@ def test_figures_of_files_are_of_8_bits():
 
 
 def calibrated(*words):
-    quick = ["--calls", 2, 3, "--samples", 1, "--crop", 32, "--check", 2, "--check-crop", 16, "--walks", 1, "--substeps", 1]
+    quick = ["--calls", 2, 3, "--samples", 1, "--crop", 32, "--check", 2, "--check-crop", 16, "--substeps", 1]
     return calibrate.main([str(word) for word in (*quick, "--num-steps", 4, *words)])
 
 

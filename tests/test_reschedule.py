@@ -1,6 +1,7 @@
 """A calibration on another schedule: the denoiser is asked what it was asked in the fit, wherever the host's nodes are."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from problems import GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.calibration_file import Budget, Row
-from taylorseer_guider.reschedule import along, nearest, on_schedule
+from taylorseer_guider.reschedule import along, nearest, on_schedule, straightened
 from taylorseer_guider.translate import Sum
 from test_translate import HOSTS, NODES, drawn
 
@@ -25,7 +26,7 @@ def problem():
 def file(problem, tmp_path_factory):
     """A calibration of Heun's sampler on 20 steps from 40 to 0.002."""
     path = tmp_path_factory.mktemp("calibration") / "heun.yaml"
-    quick = {"substeps": 2, "walks": 2, "progress": False}
+    quick = {"substeps": 2, "progress": False}
     calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, runs(problem), calls=CALLS, **quick).save(path)
     return str(path)
 
@@ -43,6 +44,23 @@ def seen(problem, name, **options):
     """(the picture, [(x, sigma)] of every call) of a run."""
     problem.asked = []
     return sample(name, problem, **options)[0], problem.asked
+
+
+@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler"])
+@pytest.mark.parametrize(("branches", "low"), [(2, False), (1, True)])
+def test_a_row_for_each_call_leads_where_the_rows_of_all_visits_do(name, branches, low, tmp_path):
+    scale = 1.5 if branches == 2 else 0
+    path = drawn(name, tmp_path / "drawn.yaml", branches, low, (scale,))
+    drawn_file = Calibration.load(path)
+    budget = straightened(drawn_file.budget(), drawn_file.fitted, branches, drawn_file.history)
+    fitted = replace(drawn_file.fitted, sampler="EulerEDMSampler")
+    history = drawn_file.history + (name == "HeunEDMSampler")
+    short = replace(drawn_file, fitted=fitted, history=history, budgets={len(NODES): budget})
+    short.save(tmp_path / "short.yaml")
+    assert len(budget.rows) == len(NODES) and all(row.call for row in budget.rows)
+    problem = GaussianMixture((3, 5, 9))
+    both = [sample(name, problem, scale=scale, calibration=str(file))[0] for file in (path, tmp_path / "short.yaml")]
+    torch.testing.assert_close(*both, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -110,6 +128,9 @@ def test_a_schedule_that_does_not_end_at_0_is_refused(file, problem):
 def test_on_its_own_schedule_rows_stay_as_they_are(tmp_path):
     calibration = Calibration.load(drawn("EulerEDMSampler", tmp_path / "drawn.yaml"))
     budget, sigmas = calibration.budget(), calibration.fitted.sigmas
+    keeping = lambda weights: (abs(weights[0]), *weights[1:])  # noqa: E731  (x: what is left of its noise stays)
+    rows = tuple(replace(row, weights=keeping(row.weights), low=keeping(row.low)) for row in budget.rows)
+    budget = replace(budget, rows=rows)
     moved = on_schedule(budget, sigmas, sigmas, 2, calibration.history, 1.5)
     assert moved.budget.nodes == budget.nodes
     for ours, theirs in zip(moved.budget.rows, budget.rows, strict=True):

@@ -20,7 +20,7 @@ from .peers.fitted import evenly
 from .peers.training import TRIED
 from .workloads import NODES, sampler_of
 
-WALKS, GRADIENTS = 8, 16  # of our calibration, a budget each; solvers of others get as many gradients
+GRADIENTS = 16  # of our calibration, a budget each; solvers of others get as many gradients
 LONG = 10 * GRADIENTS  # gradients of one more row, where they are cheap, at these calls
 LONG_BUDGETS = (8,)
 TRAINABLE = {  # label -> module, class, the optimizer that brought it farthest where several were tried, more options
@@ -128,8 +128,7 @@ def fit(kind, scale, budgets, folder, count=None, device="cpu"):
 def calibrated(batch, budgets, path, scales=None, **host):
     """Calibrate on ``batch`` and write the file; returns its name. ``host`` is as ``sampler_of`` takes it: solver, steps."""
     sampler, runs = sampler_of(batch, {}, **host), [{"x": batch.noise, "cond": batch.cond, "uc": batch.uc}]
-    options = {"low": True, "walks": WALKS, "refine": GRADIENTS, "progress": False}
-    calibrate(sampler, batch.network, runs, calls=budgets, scales=scales, **options).save(path)
+    calibrate(sampler, batch.network, runs, calls=budgets, scales=scales, refine=GRADIENTS, progress=False).save(path)
     return path.name
 
 

@@ -8,21 +8,20 @@ All of it is on training pictures: those that were fitted, and others, which are
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf
+from math import inf, sqrt
 from time import perf_counter
-from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
 
 from taylorseer_guider import Calibration
+from taylorseer_guider.calibration.budgets import Start, alone
 from taylorseer_guider.calibration.host import Probe
-from taylorseer_guider.calibration.ode import calls_at, stops
+from taylorseer_guider.calibration.ode import Reference
+from taylorseer_guider.calibration.problem import Problem
+from taylorseer_guider.calibration.refine import Solver
 from taylorseer_guider.calibration.scales import branched
 from taylorseer_guider.calibration.squares import gram, residual, solve
-from taylorseer_guider.calibration.theory import Theory
-from taylorseer_guider.calibration.walk import Walk
 from taylorseer_guider.forecast import newton_weights
 from taylorseer_guider.plan import above
 
@@ -40,6 +39,7 @@ BUDGET, SEED = 8, 2000  # calls; of the draws that are judged, which no fit sees
 FITTED_ON = (8, 24)  # pictures
 PICTURES = {"mixture": 128}  # that are judged: more than elsewhere where calls are cheap, since the bad ones are seldom
 TIMES, MORE = (1.0, 1.5, 2.0), 4  # surprise; calls
+JUST, PEAK = 1e-6, 2.0  # relative distance of sigmas; of the PSNR
 CALIBRATED = "as calibrated"
 RULES = {  # (label, surprise that is too much) -> the same, more calls then, whether theory answers from the start
     (CALIBRATED, None): (inf, 0, False),
@@ -75,40 +75,54 @@ def expectations(calibration, batch):
 
 
 @torch.no_grad()
-def walked(workload, calibration, expected=(), times=inf, more=0, theirs=False):
+def walked(workload, calibration, surprised=None, more=0):
     """(x at the end, [Gram matrices (S, m, m)] of each call but the first) of one run of ``workload``.
 
-    Theory answers from the start if it is ``theirs``, or from the visit after a call that surprises more than ``times``: before,
-    x is not where theory takes it to be. A batch goes over as one; where that may be, it should be one picture.
+    From the call ``surprised`` on theory answers, and there are so many ``more`` calls.
     """
-    budget = calibration.budget(BUDGET).mixed(newton_weights(calibration.fitted.scales, workload.scale))
-    run = {"x": workload.noise, "cond": workload.cond, "uc": workload.uc}
-    probe = Probe(sampler_of(workload, {}), workload.network, run, 0)
-    kept = SimpleNamespace(history=calibration.history, low=bool(budget.rows[0].low))
-    walk, theory = Walk.of(probe), Theory.unaided(probe.sampler, probe.sigmas, workload.scale, calibration.history)
-    visits, nodes, grams = stops("heun", probe.sigmas), budget.nodes, []
-    for n, (stop, fitted) in enumerate(zip(visits, budget.rows, strict=True)):
-        by_theory = theirs
-        if calls_at(visits, nodes)[n]:
-            output = probe.denoise(walk.at, stop.sigma, calibration.branches)
-            grams += [gram([walk.at, *sum(walk.outputs, []), probe.guided(output)])] if walk.outputs else []
-            walk.hold(output, kept)
-            theory.hold(stop, walk.at, probe.guided(output))
-            if expected and grams and not theirs and expected[len(grams) - 1].surprise(grams[-1]).max() > times:
-                theirs, nodes = True, with_more(nodes, stop.step + stop.corrector, probe.sigmas, more)
-        walk.walker.advance(stop, theory.answer(stop, walk.at) if by_theory else walk.answer(fitted))
-    return walk.walker.x, grams
+    problem, solver = posed(workload, calibration)
+    solver, grams = solver if surprised is None else gone_over(problem, solver, surprised, more), []
+
+    def notice(walk):
+        newest, *held = walk.outputs
+        if held:
+            grams.append(gram([walk.at, *sum(held, []), problem.probes[0].guided(newest)]))
+
+    return solver.ended(problem, 0, notice), grams
 
 
-def with_more(nodes, at, sigmas, more):
-    """``nodes`` and ``more`` of those after node ``at``, each where the sum of squared gaps of ``above`` falls most."""
-    last, lowest = len(sigmas) - 1, sigmas[-2] / 2
-    place = [above(sigma, sigmas[0], lowest) for sigma in (*sigmas[:-1], lowest)]
-    cost = lambda nodes: sum((place[a] - place[b]) ** 2 for a, b in pairwise([*sorted(nodes), last]))  # noqa: E731
-    for _ in range(more):
-        free = [node for node in range(at + 1, last) if node not in nodes]
-        nodes = (*nodes, min(free, key=lambda node: cost([*nodes, node]))) if free else nodes
-    return nodes
+def posed(workload, calibration):
+    """(a Problem of one run of ``workload``, the Solver that ``calibration`` is for it)."""
+    known, run = calibration.fitted, {"x": workload.noise, "cond": workload.cond, "uc": workload.uc}
+    budget = Start(calibration, known).budget(BUDGET).mixed(newton_weights(known.scales, workload.scale))
+    probe, theory = Probe(sampler_of(workload, {}), workload.network, run, 0), alone(known.sigmas, calibration.history)
+    first = Reference([], probe.denoise(probe.x, probe.sigmas[0], calibration.branches))
+    about = calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK
+    problem = Problem([probe], [first], *about, theory, (float(workload.scale),), known.sigmas)
+    rows = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
+    return problem, Solver(torch.tensor(budget.sigmas[:-1], dtype=torch.float64), rows)
+
+
+def gone_over(problem, solver, surprised, more):
+    """``solver`` with theory's rows from the call ``surprised`` on, and so many ``more`` calls.
+
+    At a call theory puts right what its own path has missed. That before was another, so it answers just after the call.
+    """
+    sigmas = with_more(solver.sigmas.tolist(), surprised, more)
+    until, later = sigmas[: surprised + 1], sigmas[surprised + 1 :]
+    called = [node for node in range(len(sigmas) + 1) if node != len(until)]
+    rows = problem.rows((*until, until[-1] * (1 - JUST), *later, 0.0), called)[len(until) :]
+    return Solver(torch.tensor(sigmas, dtype=torch.float64), [*solver.rows[:surprised], *rows])
+
+
+def with_more(sigmas, at, more):
+    """``sigmas`` and ``more`` after the call ``at``, each where it halves the gap that is widest as ``above`` measures it."""
+    found, last = list(sigmas), sigmas[-1] / 2
+    for _ in range(more if at < len(sigmas) - 1 else 0):
+        place = [above(sigma, sigmas[0], last) for sigma in found]
+        wide = max(range(at, len(found) - 1), key=lambda n: place[n] - place[n + 1])
+        found.insert(wide + 1, sqrt(found[wide] * found[wide + 1]))
+    return tuple(found)
 
 
 def measured(args, kind, scale):
@@ -138,12 +152,13 @@ def ruled(workload, calibration, expected, times, more, theirs):
     Pictures that surprise by more than ``times`` are run again, each alone.
     """
     started, count = perf_counter(), len(workload.noise)
-    x, grams = walked(workload, calibration, theirs=theirs)
+    x, grams = walked(workload, calibration, 0 if theirs else None)
     surprise = torch.stack([each.surprise(gram) for each, gram in zip(expected, grams, strict=True)])
     found = [] if theirs else (surprise.amax(0) > times).nonzero().flatten().tolist()
     parts = [workload.part(slice(n, n + 1)) for n in found]
     for n, part in zip(found, parts, strict=True):
-        x[n : n + 1] = walked(part, calibration, expected, times, more)[0]
+        surprised = 1 + int((surprise[:, n] > times).nonzero()[0])
+        x[n : n + 1] = walked(part, calibration, surprised, more)[0]
     calls, branches = (
         sum([getattr(workload, name) * (count - len(parts)), *(getattr(part, name) for part in parts)]) / count
         for name in ("calls", "branches")

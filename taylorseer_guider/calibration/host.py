@@ -68,20 +68,21 @@ class Probe:
         return Everything("recorded")
 
     def denoise(self, x, sigma, branches):
-        """The ``branches`` (1 or 2) of the output at ``x`` and the float ``sigma``, uncond first: tensors of x's shape.
+        """The ``branches`` (1 or 2) of the output at ``x`` and ``sigma``, a number, uncond first: tensors of x's shape.
 
-        Where ``x`` requires a gradient, so do they, if the host lets one through. FloatingPointError for what is not finite.
+        Where one of the two requires a gradient, so do they, if the host lets it through. FloatingPointError for what is not
+        finite.
         """
         guided, raw = self._ask(x, sigma)
         return [branch.clone() for branch in ([guided] if branches == 1 else raw.chunk(2))]
 
     def _ask(self, x, sigma):
         """(the guided output, the raw one)."""
-        self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.full_like(self._sigma, sigma)}
+        self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.ones_like(self._sigma) * sigma}
         guider = self.sampler.guider
         with (
             guider.at_scale(self.scale), loops.following(self._policy), loops.calling(self.sampler),
-            torch.set_grad_enabled(x.requires_grad),
+            torch.set_grad_enabled(x.requires_grad or getattr(sigma, "requires_grad", False)),
         ):  # fmt: skip
             loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
             guided = self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
@@ -94,23 +95,28 @@ class Probe:
         return guided, raw
 
     def opening(self, gradient):
-        """(the guided output at the run's start, how many branches it has), from one call.
+        """(the guided output at the run's start, how many branches it has, whether it follows sigma), from one call.
 
         2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape,
-        and where a ``gradient`` is wanted of it and there is none.
+        and where a ``gradient`` is wanted of it and there is none. One by sigma is none of a denoiser that looks sigma up.
         """
-        guided, raw = self._ask(self.x.clone().requires_grad_(gradient), self.sigmas[0])
-        if gradient and not guided.requires_grad:
+        x, sigma = self.x.clone().requires_grad_(gradient), torch.tensor(self.sigmas[0], dtype=torch.float64)
+        guided, raw = self._ask(x, sigma.requires_grad_(gradient))
+        by_x = by_sigma = None
+        if guided.requires_grad:
+            by_x, by_sigma = torch.autograd.grad(guided, (x, sigma), torch.ones_like(guided), allow_unused=True)
+        if gradient and by_x is None:
             raise ValueError("refine: the denoiser lets no gradient through (torch.no_grad or inference_mode?); give refine=0")
         guided, raw, scale = guided.detach(), None if raw is None else raw.detach(), self.scale
         if guided.shape != self.x.shape:
             shapes = f"x is {tuple(self.x.shape)}, the output {tuple(guided.shape)}"
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
         if raw is None or raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
-            return guided, 1
+            return guided, 1, by_sigma is not None
         rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(scale)) * float(raw.abs().max())
         ours = self.guided(raw.chunk(2))
-        return guided, 2 if torch.allclose(ours, guided.to(ours.dtype), rtol=0, atol=rounding) else 1
+        told = torch.allclose(ours, guided.to(ours.dtype), rtol=0, atol=rounding)
+        return guided, 2 if told else 1, by_sigma is not None
 
     def guided(self, branches):
         """The guided output of the ``branches`` that ``denoise`` gave, in float32 or wider where there are two."""

@@ -56,53 +56,24 @@ class Journal:
     """What a calibration has found so far, kept in ``folder``; None: only while the program runs.
 
     ``job`` (plain values) is what the folder's recordings are of: ValueError where they are of another. ``options`` (plain
-    values) are what walks depend on besides: one folder serves several.
+    values) are what refinements depend on besides: one folder serves several.
     """
 
     def __init__(self, folder, job, options):
         self.folder = None if folder is None else Path(folder)
-        self._plans, self._job = {}, json.loads(json.dumps(job))
-        self._options = ", ".join(f"{name} {value}" for name, value in options.items())
+        self._options = "-".join(f"{name}_{value}" for name, value in options.items())
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._plans = self._earlier()
-            self._write_plans()
+            self._require(json.loads(json.dumps(job)))
 
-    def _earlier(self):
-        """The plans in the folder. ValueError where they are of another job."""
-        path = self.folder / "notes.json"
-        if not path.exists():
-            return {}
-        held = json.loads(path.read_text())
-        there, job = held["job"], self._job
+    def _require(self, job):
+        """ValueError where the folder is of another ``job``. Else it is of this one from now on."""
+        path = self.folder / "job.json"
+        there = json.loads(path.read_text()) if path.exists() else job
         if there != job:
             differing = ", ".join(f"{key} {there.get(key)!r} / {job[key]!r}" for key in job if there.get(key) != job[key])
             raise ValueError(f"folder={str(self.folder)!r} holds another calibration (there / here: {differing}); empty it")
-        return held["plans"]
-
-    # Plans that were walked, and what came of them.
-
-    def plans(self, count):
-        """{plan: dB} of those with ``count`` nodes: what an interrupted or shorter search has found counts in the next."""
-        start, found = self._key(()), {}
-        for key, db in self._plans.items():
-            plan = tuple(map(int, key.removeprefix(start).split())) if key.startswith(start) else ()
-            if len(plan) == count:
-                found[plan] = db
-        return found
-
-    def keep_plan(self, nodes, db):
-        self._plans[self._key(nodes)] = db
-        if self.folder is not None:
-            self._write_plans()
-        return db
-
-    def _key(self, nodes):
-        return f"{self._options}: {' '.join(map(str, nodes))}"
-
-    def _write_plans(self):
-        text = json.dumps({"job": self._job, "plans": self._plans}, indent=1)
-        _replace(self.folder / "notes.json", lambda draft: draft.write_text(text))
+        _replace(path, lambda draft: draft.write_text(json.dumps(job, indent=1)))
 
     # Recordings: the fine solutions of runs.
 
@@ -118,20 +89,19 @@ class Journal:
         _replace(self.folder / f"solution-{run}.pt", lambda draft: torch.save(vars(reference), draft))
         return self.reference(run)
 
-    # Refinements: how far weights were moved, and with how many gradients.
+    # Refinements: how far a budget was moved, with how many gradients, and what it is judged by.
 
-    def move(self, nodes):
-        """{"move": tensor, "spent": gradients} of the plan ``nodes``; None if it was not refined here."""
-        path = self._move_file(nodes)
+    def move(self, calls):
+        """{"move": tensor, "spent": gradients, "least": float} of that many ``calls``; None if it was not refined here."""
+        path = self._move_file(calls)
         return torch.load(path, weights_only=True) if path and path.exists() else None
 
-    def keep_move(self, nodes, move, spent):
-        if path := self._move_file(nodes):
-            _replace(path, lambda draft: torch.save({"move": move, "spent": spent}, draft))
+    def keep_move(self, calls, move, spent, least):
+        if path := self._move_file(calls):
+            _replace(path, lambda draft: torch.save({"move": move, "spent": spent, "least": least}, draft))
 
-    def _move_file(self, nodes):
-        name = self._key(nodes).replace(": ", "-").replace(", ", "-").replace(" ", "_")
-        return self.folder and self.folder / f"refined-{name}.pt"
+    def _move_file(self, calls):
+        return self.folder and self.folder / f"refined-{self._options}-calls_{calls}.pt"
 
 
 def _replace(path, write):

@@ -14,16 +14,15 @@ from ..plan import with_calls
 from ..schedule import Schedule
 from .fingerprint import fingerprint
 from .host import Probe
-from .ode import Reference
-from .problem import Problem, identity
+from .ode import EULER, Reference
+from .problem import Problem, identity, mean_squares
 from .recorded import Recollection
 from .squares import near
-from .theory import Theory, walked
-from .walk import fit, mean_squares
+from .theory import Theory, walked, weights_of
+from .walk import fit
 
 PEAK = 2.0  # as in ``calibrate``
-BRANCHES = 1  # the guided output as it is
-EULER = "EulerEDMSampler"  # whose steps what is learnt is made for: all others are led along its path
+BRANCHES, ONE = 1, (1.0,)  # the guided output as it is, whatever its scale
 WALKS = 2  # with real calls: of `calls` alone, and of what is learnt
 
 
@@ -120,7 +119,6 @@ def problem_over(sigmas, probe, solution, first, settings, scale, peak=PEAK, see
     """
     schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
     policy = unfitted(settings, schedule, SAMPLERS[EULER], scale)
-    return Problem(
-        [probe], [Reference(solution, [first], None, None)], "euler", BRANCHES, policy.keep.count, False, peak,
-        partial(Theory, policy), seen=seen, schedule=sigmas,
-    )  # fmt: skip
+    theory = lambda sigmas, nodes, _: weights_of(policy, sigmas, nodes)  # noqa: E731
+    references, history = [Reference(solution, [first])], policy.keep.count
+    return Problem([probe], references, BRANCHES, history, False, peak, theory, ONE, sigmas, seen=seen)

@@ -4,15 +4,14 @@ A step from ``sigma`` to ``next_sigma`` asks for an output once at its beginning
 where the predictor lands, except in the step that ends at 0 (the corrector).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 
 from ..forecast import RHO
-from .squares import gram
 
-TRACED = 1 << 14  # elements of each sample that plans are compared on
+EULER = "EulerEDMSampler"  # whose steps a calibration is told in: all others are led along its path
 
 
 @dataclass(frozen=True)
@@ -96,37 +95,36 @@ class Walker:
 
 @dataclass(frozen=True)
 class Reference:
-    """The fine solution of one run, and what plans are compared on."""
+    """The fine solution of one run."""
 
-    xs: list  # x at every node, on the CPU
+    xs: list  # x at every sigma that it is wanted at, on the CPU
     first: list  # the branches of the output at the run's start, which every walk of it begins with; on the CPU
-    trace: torch.Tensor  # (B, m, m): Gram matrices of the x at all nodes, then the branches of the outputs at all but the last
-    shifts: torch.Tensor  # (nodes, n, n): products of dx, the error of a host's Euler step, and what it does to the branches
+    sigmas: tuple = ()  # those that x is known at, where others may be wanted
+
+    def over(self, sigmas):
+        """The same at some of its ``sigmas``."""
+        return replace(self, xs=[self.xs[self.sigmas.index(sigma)] for sigma in sigmas], sigmas=tuple(sigmas))
 
 
 def calls_of_reference(sigmas, count):
     """Denoiser calls that ``solve_finely`` makes."""
-    return sum(1 if end == 0 else 4 * count for end in sigmas[1:]) + len(sigmas) - 2
+    return sum(1 if end == 0 else 4 * count for end in sigmas[1:])
 
 
-def solve_finely(probe, count, branches):
-    """Solve one run with ``count`` steps of Kutta's method of order 4 in each of the host's: a Reference.
+def solve_finely(probe, sigmas, count, branches):
+    """Solve one run with ``count`` steps of Kutta's method of order 4 from each of ``sigmas`` to the next: a Reference.
 
     In sigma the slope is constant where the output is, so one step is as near as four of Heun's, at half of their calls. Steps in
     float32 at least, whatever the host's dtype, between sigmas that the host's dtype can represent.
     """
     x = probe.x.to(torch.promote_types(probe.x.dtype, torch.float32))
-    xs, traced, outputs, shifts, first, euler = [x.cpu()], [_traced(x)], [], [], None, None
-    for start, end in zip(probe.sigmas, probe.sigmas[1:], strict=False):
+    xs, first = [x.cpu()], None
+    for start, end in pairwise(sigmas):
         at_node = probe.denoise(x, start, branches)
-        first, guided = first or [branch.cpu() for branch in at_node], probe.guided(at_node).to(x.dtype)
-        shifts.append(_shift(probe, x, euler, start, at_node))
-        euler = x + (x - guided) / start * (end - start)
-        x = _walked(probe, x, substeps(start, end, count, probe.dtype), guided, branches)
+        first = first or [branch.cpu() for branch in at_node]
+        x = _walked(probe, x, substeps(start, end, count, probe.dtype), probe.guided(at_node).to(x.dtype), branches)
         xs.append(x.cpu())
-        traced.append(_traced(x))
-        outputs += [_traced(branch) for branch in at_node]
-    return Reference(xs, first, gram([*traced, *outputs]), torch.stack(shifts))
+    return Reference(xs, first, tuple(sigmas))
 
 
 def substeps(start, end, count, dtype):
@@ -155,18 +153,3 @@ def _walked(probe, x, sigmas, first, branches):
         d3 = slope(x + h / 2 * d2, middle)
         x = x + h / 6 * (d1 + 2 * d2 + 2 * d3 + slope(x + h * d3, end))
     return x
-
-
-def _shift(probe, x, euler, sigma, branches):
-    """How the branches answer an error of x: one of ``Reference.shifts``."""
-    if euler is None:
-        return torch.zeros(1 + len(branches), 1 + len(branches), dtype=torch.float64)
-    moved = [there - here for there, here in zip(probe.denoise(euler, sigma, len(branches)), branches, strict=True)]
-    return gram([euler - x, *moved]).sum(0)
-
-
-def _traced(tensor):
-    """The same elements, evenly spread, of every sample: (B, ...) -> (B, n)."""
-    flat = tensor.detach().flatten(1)
-    chosen = torch.linspace(0, flat.shape[1] - 1, min(flat.shape[1], TRACED)).long().to(flat.device)
-    return flat[:, chosen].to("cpu", torch.promote_types(flat.dtype, torch.float32))

@@ -37,18 +37,18 @@ def scales_to_walk(own, scales, degree):
 
 
 def opened(probes, scales, gradient):
-    """(the first guided output, how many branches outputs have). ValueError where several scales cannot be told apart.
+    """(the first guided output, how many branches outputs have, whether a gradient goes to sigma).
 
-    And where a ``gradient`` is wanted and the denoiser lets none through.
+    ValueError where several scales cannot be told apart, and where a ``gradient`` is wanted and the denoiser lets none through.
     """
     found = [probe.opening(gradient) for probe in probes[: len(scales)]]
-    branches = {count for _, count in found}
+    branches = {count for _, count, _ in found}
     if len(scales) > 1 and branches != {2}:
         raise ValueError(
             f"scales={scales}: the guided output is not uncond + scale (cond - uncond) of one doubled batch at each of them; "
             "build the guider with a scale other than 0 and 1, or calibrate every scale on its own"
         )
-    return found[0][0], min(branches)
+    return found[0][0], min(branches), all(follows for *_, follows in found)
 
 
 def mixing(shares, count, parts):
@@ -66,9 +66,10 @@ def branched(weights, scale, branches):
     return [weight * share for weight in weights for share in shares]
 
 
-def widened(grams, shares, parts):
-    """Gram matrices (B, m, m) of regressors and, last, a target of runs at one scale, as those of the regressors L_k v_j."""
+def widened(grams, shares, parts, targets=1):
+    """Gram matrices (B, m, m) of regressors and, last, ``targets`` of runs at one scale, as those of the regressors L_k v_j."""
     if len(shares) == 1:
         return grams
-    matrix = torch.block_diag(mixing(shares, (grams.shape[-1] - 1) // parts, parts), torch.ones(1, 1, dtype=torch.float64))
+    mixed = mixing(shares, (grams.shape[-1] - targets) // parts, parts)
+    matrix = torch.block_diag(mixed, *[torch.ones(1, 1, dtype=torch.float64)] * targets)
     return matrix.T @ grams @ matrix

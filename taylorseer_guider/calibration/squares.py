@@ -2,7 +2,7 @@
 
 import torch
 
-STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, once every regressor has unit length
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the ridge, once every regressor has unit length
 NEAR = (1.0,)  # where nothing is left out to choose one by: weights that move little from theory's
 FEW = 4  # samples, of which none is left out
 FOLDS = 8
@@ -36,23 +36,26 @@ def solve(grams, theory, blocks=1, strengths=STRENGTHS):
     Returns (m - 1 floats, mean square residual).
     """
     theory = torch.tensor(theory, dtype=grams.dtype)
-    moves = _differences(len(theory), blocks).to(grams)
+    moves = differences(len(theory), blocks).to(grams)
     known = torch.block_diag(moves, torch.ones(1, 1).to(grams))
     known[-1, :-1] = -theory
     changed = known @ grams @ known.T
-    found, errors = _robust(changed, _least(grams.mean(0), changed.mean(0), blocks), strengths if len(grams) >= FEW else NEAR)
+    found, errors = _robust(changed, least(grams.mean(0)[:-1], changed.mean(0), blocks), strengths if len(grams) >= FEW else NEAR)
     return (theory + found @ moves).tolist(), float(errors.mean())
 
 
-def _differences(count, blocks):
+def differences(count, blocks):
     """(count - blocks, count): each weight's regressor less that of the next one of its block."""
     units = torch.eye(count // blocks)
     return torch.block_diag(*[units[:-1] - units[1:]] * blocks)
 
 
-def _least(total, changed, blocks):
-    """What each difference counts for at least, (n,): by its block, of which x and the newest output are the first two."""
-    size = (len(total) - 1) // blocks
+def least(total, changed, blocks):
+    """What each of the differences ``changed`` counts for at least, (n,): by its block, of x and the newest output, then others.
+
+    ``total`` are the products of what they are differences of; what comes after the blocks does not matter.
+    """
+    size = len(total) // blocks
     starts = range(0, blocks * size, size)
     floors = [min(total[at + 1, at + 1], changed[at - n, at - n]) for n, at in enumerate(starts)]
     return torch.stack(floors).repeat_interleave(size - 1)

@@ -6,12 +6,8 @@ import torch
 
 from ..forecast import Weights
 from ..history import History
-from ..hosts import stepping
-from ..landing import unfitted
 from ..report import CALL, FORECAST, Visit
-from ..schedule import Schedule
-from ..settings import Settings
-from .ode import Walker
+from .ode import Walker, stops
 
 
 class Theory:
@@ -21,16 +17,7 @@ class Theory:
     """
 
     def __init__(self, policy, most=None):
-        self.policy, self.history = policy, History(min(policy.keep.count, most or policy.keep.count))
-
-    @classmethod
-    def unaided(cls, sampler, sigmas, scale, most=None, calls=None):
-        """That of ``sampler`` over ``sigmas`` (floats) at a guidance ``scale``, whatever its guider's own settings.
-
-        With ``calls`` it is that of `calls` alone, else of a plan among the nodes.
-        """
-        schedule, movable = Schedule(torch.tensor(sigmas, dtype=torch.float64)), calls is not None
-        return cls(unfitted(Settings(calls=calls), schedule, stepping(sampler), scale, movable), most)
+        self.policy, self.history, self._called = policy, History(min(policy.keep.count, most or policy.keep.count)), None
 
     def calls(self, stop):
         """Whether the policy itself would call at ``stop``."""
@@ -78,6 +65,19 @@ def walked(asked, theory, visits, first=None, notice=None):
                 notice(sigma, x, output)
         walker.advance(stop, theory.answer(stop, walker.at))
     return walker.x
+
+
+def weights_of(policy, sigmas, nodes, most=None):
+    """Of x and of outputs, newest first, in the answers of ``policy`` at each visit of Euler's over ``sigmas``, ``nodes`` called.
+
+    They depend on nothing else, so no output is needed.
+    """
+    theory, nothing, found = Theory(policy, most), torch.zeros(1), []
+    for stop in stops("euler", sigmas):
+        if stop.step in nodes:
+            theory.hold(stop, nothing, nothing)
+        found.append(theory.weights(stop))
+    return found
 
 
 def _visit(stop, action):

@@ -2,12 +2,6 @@
 
 import logging
 
-import torch
-
-from .ode import stops
-from .theory import Theory, walked
-from .walk import mean_squares
-
 APART, ENOUGH = 4, 12  # every fourth sample is left out, where there are twelve
 
 logger = logging.getLogger(__name__)
@@ -28,30 +22,18 @@ def left_out(samples, scales):
     return tuple(sorted(places)) if count >= ENOUGH else ()
 
 
-def compared(problem, found, bar):
-    """Of samples that the Fit ``found`` has not seen: how many, their dB and those of `calls` alone, the mean and the worst.
+def compared(problem, decibels, alone):
+    """Of samples that were left out: how many, their dB (S,) and those of `calls` alone, the mean and the worst.
 
     None where there are none.
     """
     if not problem.left_out:
         return None
-    calls = len(found.budget.nodes)
-    bar.say(f"{calls} calls: `calls` alone, to compare with")
     chosen = list(problem.left_out)
-    known = {"db": found.decibels[chosen], "alone_db": alone(problem, calls)[chosen]}
+    known = {"db": decibels[chosen], "alone_db": alone[chosen]}
     figures = {name: round(float(db.mean()), 2) for name, db in known.items()}
     figures |= {name.replace("db", "worst"): round(float(db.min()), 2) for name, db in known.items()}
     return {"samples": len(chosen), **figures}
-
-
-def alone(problem, calls):
-    """dB of all samples (S,) where ``calls`` alone leads them."""
-    visits, errors = stops(problem.method, problem.sigmas), []
-    for run, (probe, reference) in enumerate(zip(problem.probes, problem.references, strict=True)):
-        theory = Theory.unaided(probe.sampler, problem.sigmas, probe.scale, calls=calls)
-        end = walked(probe, theory, visits, probe.guided(problem.first_output(run)))
-        errors.append(mean_squares(problem.seen(end).cpu(), reference.xs[-1]))
-    return problem.decibels(torch.cat(errors))
 
 
 def say_what_is_not_better(about):

@@ -7,7 +7,8 @@ import torch
 
 from ..calibration_file import Budget, Row
 from ..forecast import Weights, block_means, filled, weigh
-from .ode import Walker, calls_at, stops
+from .ode import Walker, stops
+from .problem import mean_squares
 from .scales import widened
 from .squares import gram, residual, solve
 
@@ -56,43 +57,34 @@ class Walk:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a walk found, and where its runs ended: x (B, ...) each, on the CPU.
-
-    ``merit`` is what plans are compared by: the mean over fitted samples of their dB, and the worst, in equal shares.
-    """
+    """What a walk found, and where its runs ended: x (B, ...) each, on the CPU."""
 
     budget: Budget
-    merit: float
     decibels: torch.Tensor  # of all samples, (S,)
     ends: list
-    products: list  # of each visit the mean products of what was weighed there, (n, n) float64
 
 
 def fit(problem, nodes, weigh_visit=solve):
-    """Walk with denoiser calls at ``nodes`` (step indices, sorted, from 0). Returns a Fit.
+    """Walk over the sigmas of ``problem`` with denoiser calls at ``nodes`` (indices, rising, from 0). Returns a Fit.
 
     ``weigh_visit`` finds the weights of each visit in turn, as ``solve`` does.
     Every visit is solved on the x that the visits before it have led to (the *shifted* trajectory), so errors of earlier visits
     are corrected as far as the held outputs allow. Runs are taken one at a time, and wait on the CPU.
     """
-    visits, theory, fitted = stops(problem.method, problem.sigmas), problem.theory(), problem.fitted
+    visits, rows, fitted = stops("euler", problem.sigmas), [], problem.fitted
     walks = [Walk.of(probe).to("cpu") for probe in problem.probes]
-    rows, products = [], []
-    for stop, call in zip(visits, calls_at(visits, set(nodes)), strict=True):
+    for stop, theory in zip(visits, problem.rows(problem.sigmas, nodes), strict=True):
+        call = stop.step in nodes
         grams = _weighed(problem, walks, stop, call)
-        if call:
-            theory.hold(stop, walks[0].at, walks[0].outputs[0][0])
-        weights, mean_square = weigh_visit(grams[fitted], *problem.expected(theory.weights(stop), len(walks[0].outputs)))
-        count = len(weights) // 2 if problem.low else len(weights)
-        weights, residual = [_short(weight) for weight in weights], _short(math.sqrt(mean_square * stop.landing), 4)
+        weights, mean_square = weigh_visit(grams[fitted], theory.tolist(), problem.blocks)
+        count = len(weights) // problem.parts
+        weights, residual = [short(weight) for weight in weights], short(math.sqrt(mean_square * stop.landing), 4)
         rows.append(Row(stop.step, stop.sigma, call, tuple(weights[:count]), tuple(weights[count:]), residual))
-        products.append(grams[fitted].mean(0)[:-1, :-1])
         _advance(problem, walks, stop, rows[-1])
     ends = [walk.walker.x for walk in walks]
     errors = [mean_squares(problem.seen(end), reference.xs[-1]) for end, reference in zip(ends, problem.references, strict=True)]
     decibels = problem.decibels(torch.cat(errors))
-    mean, worst = float(decibels[fitted].mean()), float(decibels[fitted].min())
-    return Fit(Budget(tuple(nodes), round(mean, 3), tuple(rows)), (mean + worst) / 2, decibels, ends, products)
+    return Fit(Budget(tuple(nodes), round(float(decibels[fitted].mean()), 3), tuple(rows)), decibels, ends)
 
 
 def given(weights):
@@ -131,11 +123,6 @@ def _advance(problem, walks, stop, row):
         walks[run] = walk.to("cpu")
 
 
-def _short(number, digits=DIGITS):
+def short(number, digits=DIGITS):
     """``number`` with as many ``digits`` as a file holds of it."""
     return float(f"{number:.{digits}g}")
-
-
-def mean_squares(x, reference):
-    """Distance of each sample to its reference: (B, ...) -> (B,) float64."""
-    return (x.to(reference.dtype) - reference).square().flatten(1).mean(1).double()

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Solve plans and weights for a model from a few crops of pictures, and say what they are worth on others."""
+"""Fit where a model is called, and what answers weigh, to a few crops of pictures, and say what they are worth on others."""
 
 import argparse
 from pathlib import Path
@@ -29,12 +29,11 @@ def parse(argv, prog=PROG):
     add("--crop", type=whole(1, 8192), nargs="+", default=[48, 48, 96], help="their heights and widths, in turn")
     add("--check", type=whole(1, 10_000), default=4, help="crops to measure on, of pictures that the fit has not seen")
     add("--check-crop", type=whole(1, 8192), nargs="+", default=[96], help="their height and width")
-    add("--history", type=int, default=4, help="outputs that an answer may weigh")
-    add("--low", action=argparse.BooleanOptionalAction, default=True, help="weigh 4x4 means, too")
-    add("--from", dest="start", type=Path, metavar="FILE", help="try this calibration's plans and weights first")
+    add("--history", type=int, default=5, help="outputs that an answer may weigh")
+    add("--low", action=argparse.BooleanOptionalAction, default=False, help="weigh 4x4 means, too")
+    add("--from", dest="start", type=Path, metavar="FILE", help="begin with this calibration where it is better")
     add("--substeps", type=int, default=1, help="steps of the reference, of order 4, in each step")
-    add("--walks", type=int, default=8, help="plans that a quarter of the crops try with real calls, for each budget")
-    add("--refine", type=int, default=12, help="gradients along which each budget's weights are moved together; 0: none")
+    add("--refine", type=int, default=12, help="gradients that move each budget's sigmas and weights; 0: none")
     add("--folder", type=Path, help="keep recordings there, so that an interrupted run goes on")
     add("--seed", type=whole(0, 2**62), default=0)
     add_model_options(add)

@@ -115,6 +115,6 @@ def fit(job, engine, args, smalls):
     runs = [engine.arguments(small, args.seed + n) for n, small in enumerate(smalls)]
     return calibrate(
         job.sampler(), engine.denoiser, runs, calls=args.budgets, scales=args.scales, history=args.history, low=args.low,
-        substeps=args.substeps, walks=args.walks, refine=args.refine, start=args.start, peak=engine.peak, seed=args.seed,
+        substeps=args.substeps, refine=args.refine, start=args.start, peak=engine.peak, seed=args.seed,
         folder=args.folder,
     )  # fmt: skip

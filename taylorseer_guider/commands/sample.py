@@ -23,7 +23,7 @@ def parse(argv, prog=PROG):
     add(
         "--config", type=Path, help="YAML with `engine` and `sampler_config`; default: the embedded model, calibrated, in 8 calls"
     )
-    add("--calibration", type=Path, metavar="FILE", help="plans and weights; default: those that ship for --scale")
+    add("--calibration", type=Path, metavar="FILE", help="a file of taylorseer-calibrate; default: those that ship for --scale")
     given = "a picture, or a folder of PNG, JPEG, WebP, BMP and TIFF; 8-bit RGB is made of each, and what that drops is said"
     add("--input-path", type=Path, help=f"{given}; default: --photograph, shrunk first")
     add("--photograph", choices=PHOTOGRAPHS, default="coffee", help="one that the embedded model was not trained on")

@@ -269,7 +269,7 @@ def test_the_script_writes_pictures_and_figures(network, tmp_path):
 def test_the_script_calibrates_it(network, tmp_path, capsys):
     path = tmp_path / "calibration.yaml"
     words = command(network, "--out", path, "--calls", 2, 3, "--samples", 2, "--crop", 32, "--check", 1, "--check-crop", 32,
-                    "--walks", 1, "--substeps", 2, "--refine", 1)  # fmt: skip
+                    "--substeps", 2, "--refine", 1)  # fmt: skip
     assert calibrate.main([str(word) for word in words]) == 0
     assert path.is_file()
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:]] == ["7", "2", "3"]
