@@ -38,7 +38,7 @@ def calibrate(
     beside `calls` alone, and the log warns where that is not better in both.
 
     Costs, for each of ``runs``, about ``4 * substeps`` denoiser calls for each node, and for each sigma of a budget that is not
-    near one; then, for each budget, ``refine * (calls - 1)``, forward and back, for the gradients, and ``4 * (calls - 1)`` to
+    near one; then, for each budget, ``refine * (calls - 1)``, forward and back, for the gradients, and ``3 * (calls - 1)`` to
     compare what it may begin with and to check what it ends with; with ``scales``, all of it for each of them. A denoiser that
     looks its sigma up is called twice for a gradient. Raises ValueError for a sampler, guider or schedule that cannot be
     calibrated, with the reason, for ``scales`` where outputs are not of two branches, and where ``refine`` is asked of a

@@ -306,7 +306,7 @@ def test_five_budgets_cost_less_than_20_full_runs_and_one_less_than_8(problem):
     for calls, most in (([5, 6, 8, 10, 13], 20 * 39), (8, 8 * 39)):
         before = problem.calls
         calibrate(built, problem, given, calls=calls, progress=False)
-        assert problem.calls - before < most
+        assert problem.calls - before <= most
 
 
 def test_an_earlier_calibration_is_started_from(problem, tmp_path):

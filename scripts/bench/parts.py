@@ -24,7 +24,7 @@ from .workloads import embedded
 
 CLOCKED, SIZES = (5, 8), (48, 96)  # calls and pixels of what is timed
 PRICED = ((4, 3, 256, 256), (1, 3, 1024, 1024), (1, 3, 2048, 2048))  # what a forecast is timed on
-ABLATED = {"mixture": (2.5,), "hsc64": (1.0,), "embedded": (2.5,)}  # scales
+ABLATED = {"mixture": (2.5,), "hsc64": (1.0,), "fashion": (3.0,), "embedded": (2.5,)}  # scales
 GUARDED = {"mixture": (2.5,), "hsc64": (1.0,)}  # scales
 JUDGED = 8  # calls of those whose pictures are judged by the thousand
 
@@ -180,7 +180,7 @@ def on_disk(folder, name):
 
 
 def ablate(args):
-    """Free time steps, free told sigmas and shrinking to theory, each alone, on our own nodes."""
+    """What of a calibration brings what, and what the sigma that a network is told would bring beside it."""
     for name in [name for name in ABLATED if name in args.workloads]:
         for scale in asked(args, ABLATED[name]):
             rows = ablations.measured(args, name, scale)

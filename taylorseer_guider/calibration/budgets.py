@@ -1,6 +1,5 @@
 """A budget from beginning to end: what it begins with, and what it is refined to."""
 
-import math
 import zlib
 from dataclasses import replace
 from functools import cached_property, partial
@@ -56,13 +55,15 @@ class Start:
         return list(evenly(self.fitted.sigmas[:-1], calls).values())
 
     def grid(self, budgets):
-        """All sigmas that are called by the ``budgets`` of `calls` alone, and the host's where those leave gaps, down to 0."""
+        """All sigmas that `calls` alone calls at with ``budgets``, and the host's where those leave wider gaps, down to 0."""
         *nodes, _ = self.fitted.sigmas
-        called = {nodes[0], nodes[-1], *(sigma for calls in budgets for sigma in self.even(calls))}
+        called = {sigma for calls in budgets for sigma in self.even(calls)}
+        grid = sorted({*nodes, *called}, reverse=True)
         for above, sigma, below in zip(nodes, nodes[1:], nodes[2:], strict=False):
-            if not any(sigma * below < one**2 < above * sigma for one in called):
-                called.add(sigma)
-        return (*sorted(called, reverse=True), 0.0)
+            at = grid.index(sigma)
+            if sigma not in called and grid[at - 1] / grid[at + 1] <= min(above / sigma, sigma / below):
+                grid.remove(sigma)
+        return (*grid, 0.0)
 
     def budget(self, calls):
         """The earlier Budget whose number of calls is nearest, with a row for each of them; None if there is none."""
@@ -121,20 +122,20 @@ def solved(problem, calls, start, refine, journal, bar):
     first = Refinement(problem, even, journal)
     known = [Refinement(problem, solver, journal, first.mean) for solver in start.solvers(problem, calls)]
     best = min([first, *known], key=lambda each: each.unseen)
-    other = Refinement(problem, landed(problem, sigmas), journal, first.mean)
-    if 10 * (best.unseen - other.unseen) / math.log(10) > CLEAR:
-        best = other
+    solver, reached = landed(problem, sigmas)
+    if float(reached[problem.judging].mean()) > problem.decibels(torch.tensor(best.unseen).exp()) + CLEAR:
+        best = Refinement(problem, solver, journal, first.mean)
     found = first.start if len(problem.scales) == 1 else _at_their_scales(problem, sigmas)
     return best.run(refine, bar), problem.decibels(found.exp())
 
 
 def landed(problem, sigmas):
-    """The Solver at ``sigmas`` that lands each answer on the reference, near to `calls` alone."""
+    """(the Solver at ``sigmas`` that lands each answer on the reference, near to `calls` alone, dB of all samples (S,))."""
     schedule, nodes = (*sigmas, 0.0), range(len(sigmas))
     over = replace(problem, sigmas=schedule, references=[reference.over(schedule) for reference in problem.references])
-    rows = fit(over, nodes).budget.rows
-    told = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in rows]
-    return Solver(torch.tensor(sigmas, dtype=torch.float64), told)
+    found = fit(over, nodes)
+    told = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in found.budget.rows]
+    return Solver(torch.tensor(sigmas, dtype=torch.float64), told), found.decibels
 
 
 def _at_their_scales(problem, sigmas):

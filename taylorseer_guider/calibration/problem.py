@@ -49,6 +49,11 @@ class Problem:
         """The x that ``run`` should have at ``node``."""
         return self.references[run].xs[node].to(self.probes[run].x.device)
 
+    @property
+    def judging(self):
+        """Those that are left out, if there are any, else all."""
+        return list(self.left_out) or self.fitted
+
     def kept(self, run):
         """Which samples of ``run`` weights are fitted to."""
         begin = sum(len(probe.x) for probe in self.probes[:run])

@@ -87,7 +87,7 @@ class Refinement:
     @property
     def unseen(self):
         """The same of samples that are left out, where there are any."""
-        return float(self.start[list(self.problem.left_out or self.problem.fitted)].mean())
+        return float(self.start[self.problem.judging].mean())
 
     def run(self, times, bar):
         """The best Solver after ``times`` gradients."""

@@ -88,7 +88,8 @@ def fit_ablation(workload, calls, kind, gradients, target):
         return begun
     if kind == "landed":
         solved = solve_finely(problem.probes[0], Start(None, problem).grid([calls]), 1, problem.branches)
-        return landed(replace(problem, references=[replace(solved, xs=[*solved.xs[:-1], target.cpu()])]), sigmas)
+        solver, _ = landed(replace(problem, references=[replace(solved, xs=[*solved.xs[:-1], target.cpu()])]), sigmas)
+        return solver
     with Progress(False) as bar:
         return Part(kind, problem, begun, Journal(None, {}, {})).run(gradients, bar)
 
@@ -103,7 +104,8 @@ def posed(workload, target=None, branches=None):
     """The Problem of a calibration on ``workload``: one run that should end at ``target``, whose outputs have ``branches``."""
     run = {"x": workload.noise, "cond": workload.cond, "uc": workload.uc}
     probe = Probe(sampler_of(workload, {}), workload.network, run, 0)
-    branches = branches or probe.opening(True)[1]
+    _, branches, follows = (None, branches, True) if branches else probe.opening(True)
     references, sigmas = [] if target is None else [Reference([target.cpu()], [])], tuple(probe.sigmas)
     told, out = (float(workload.scale),), left_out([len(probe.x)], 1)
-    return Asking([probe], references, branches, HISTORY, False, PEAK, alone(sigmas, HISTORY), told, sigmas, out)
+    theory, looked_up = alone(sigmas, HISTORY), not follows
+    return Asking([probe], references, branches, HISTORY, False, PEAK, theory, told, sigmas, out, looked_up=looked_up)
