@@ -33,16 +33,16 @@ def calibrate(
     folder     keep recordings there, not in memory; a calibration that was interrupted goes on from what it holds
     progress   show a bar
 
-    A budget begins as `calls` alone, and of all moves, none among them, the one is kept that is best, in the mean and in the
-    worst, for samples that are left out of all of it: every fourth of 12 samples or more. ``about`` says what these came to
-    beside `calls` alone, and the log warns where that is not better in both.
+    A budget begins as `calls` alone. Of 12 samples or more every fourth is left out of the gradient; of all moves, none among
+    them, the one is kept that is best for all samples, in the mean and, by a quarter, in the worst. ``about`` says what those
+    that were left out came to beside `calls` alone, and the log warns where that is not better in both.
 
-    Costs, for each of ``runs``, about ``4 * substeps`` denoiser calls for each node, and for each sigma of a budget that is not
-    near one; then, for each budget, ``refine * (calls - 1)``, forward and back, for the gradients, and ``3 * (calls - 1)`` to
-    compare what it may begin with and to check what it ends with; with ``scales``, all of it for each of them. A denoiser that
-    looks its sigma up is called twice for a gradient. Raises ValueError for a sampler, guider or schedule that cannot be
-    calibrated, with the reason, for ``scales`` where outputs are not of two branches, and where ``refine`` is asked of a
-    denoiser that lets no gradient through.
+    Costs, for each of ``runs``, about ``4 * substeps`` denoiser calls for each sigma that a budget begins with, and for each
+    node where those leave wider gaps; then, for each budget, ``refine * (calls - 1)``, forward and back, for the gradients,
+    and up to ``4 * (calls - 1)`` to compare what it may begin with and to check what it ends with; with ``scales``, all of it
+    for each of them. A denoiser that looks its sigma up is called twice for a gradient. Raises ValueError for a sampler,
+    guider or schedule that cannot be calibrated, with the reason, for ``scales`` where outputs are not of two branches, and
+    where ``refine`` is asked of a denoiser that lets no gradient through.
     """
     from .calibration.fit import calibrated
 
