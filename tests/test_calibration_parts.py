@@ -7,7 +7,7 @@ import torch
 
 from taylorseer_guider.calibration.budgets import alone, resampled
 from taylorseer_guider.calibration.journal import Journal
-from taylorseer_guider.calibration.ode import Reference, Walker, calls_at, stops
+from taylorseer_guider.calibration.ode import Reference, Walker, stops
 from taylorseer_guider.calibration.squares import gram, ridge, solve
 from taylorseer_guider.forecast import Weights, block_means, filled, weigh
 from taylorseer_guider.history import History
@@ -82,12 +82,6 @@ def test_answering_with_the_target_lands_on_the_reference(method, visits):
     for stop in walk:
         walker.advance(stop, walker.target(stop, references[stop.step]))
         assert torch.allclose(walker.at, references[stop.step], atol=1e-4)
-
-
-def test_a_node_is_called_at_its_first_visit():
-    walk = stops("heun", SIGMAS)
-    called = [(stop.step, stop.corrector) for stop, call in zip(walk, calls_at(walk, {0, 2}), strict=True) if call]
-    assert called == [(0, False), (1, True)]
 
 
 SHAPES = [(2, 3, 8, 8), (1, 2, 6, 9), (1, 1, 3, 4), (2, 4, 3), (1, 2, 2), (1, 2, 3, 17, 4), (1, 1, 1604, 600)]

@@ -5,7 +5,7 @@ import torch
 
 from problems import IDENTITY, GaussianMixture, sample, sampler
 from taylorseer_guider import Calibration
-from taylorseer_guider.calibration.ode import calls_at, stops
+from taylorseer_guider.calibration.ode import stops
 from taylorseer_guider.calibration_file import Budget, Fitted, Row
 from taylorseer_guider.hosts import SAMPLERS
 from taylorseer_guider.translate import ITSELF, Sum, leading, stepped
@@ -13,6 +13,16 @@ from taylorseer_guider.translate import ITSELF, Sum, leading, stepped
 HOSTS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler")
 NODES = (0, 1, 2, 5, 6, 9, 14, 15, 19)
 HISTORY = 3
+
+
+def calls_at(walk, nodes):
+    """For each stop, whether the denoiser is called there: at the first visit of each of ``nodes`` (step indices)."""
+    seen, calls = set(), []
+    for stop in walk:
+        node = stop.step + stop.corrector
+        calls.append(node in nodes and node not in seen)
+        seen.add(node)
+    return calls
 
 
 def drawn(name, path, branches=2, low=True, scales=(1.5,), steps=20, nodes=NODES, seed=0):

@@ -43,16 +43,6 @@ def stops(method, sigmas):
     return walk
 
 
-def calls_at(walk, nodes):
-    """For each stop, whether the denoiser is called there: at the first visit of each of ``nodes`` (step indices)."""
-    seen, calls = set(), []
-    for stop in walk:
-        node = stop.step + stop.corrector
-        calls.append(node in nodes and node not in seen)
-        seen.add(node)
-    return calls
-
-
 @dataclass
 class Walker:
     """The state of one solver between its visits: ``at`` is the x that it hands over at the next one."""
