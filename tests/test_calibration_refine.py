@@ -1,5 +1,7 @@
 """Refining a calibration: the gradient is right, held-out runs end nearer, and what cannot be refined says so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,14 +81,33 @@ def test_sigmas_fall_between_the_hosts_however_far_they_are_moved(mixture):
         assert sigmas[0] == problem.sigmas[0] and sigmas[-1] >= problem.sigmas[-2] * 0.999
 
 
-def test_a_denoiser_that_looks_sigma_up_is_asked_where_it_was_at_first(mixture):
-    table = torch.tensor([*evenly(sampler("EulerEDMSampler", scale=SCALE).discretization(20).tolist()[:-1], CALLS).values()])
+class LookedUp(GaussianMixture):
+    """Knows sigma by a table, as sgm's DiscreteDenoiser does: no gradient goes to it."""
 
-    def looked_up(x, sigma, cond):
-        return mixture(x, table[(table.log() - sigma[:1].detach().log()).abs().argmin()].expand(len(x)).to(x), cond)
+    table = torch.logspace(-3, 2, 2000, dtype=torch.float64)
 
-    found = calibrate(sampler("EulerEDMSampler", scale=SCALE), looked_up, runs(mixture, 1, 10), refine=2, **QUICK)
-    assert found.budgets[CALLS].sigmas[:-1] == pytest.approx(table.tolist(), rel=1e-4)
+    def __call__(self, x, sigma, cond):
+        nearest = (self.table.log() - sigma[:1].detach().log()).abs().argmin()
+        return super().__call__(x, self.table[nearest].expand(len(x)).to(x), cond)
+
+
+def test_where_sigma_is_looked_up_the_gradient_by_it_is_a_difference(mixture):
+    found = []
+    for asked, looked_up in ((mixture, False), (LookedUp((4,)), True), (LookedUp((4,)), False)):
+        problem = replace(problem_of(asked), looked_up=looked_up)
+        refinement = Refinement(problem, begun(problem), Journal(None, {}, {}))
+        move = torch.zeros_like(refinement.best).requires_grad_()
+        refinement._descend(move)
+        found.append(move.grad[: refinement.free])
+    exact, difference, neglected = found
+    off = lambda gradient: float((gradient - exact).norm() / exact.norm())  # noqa: E731
+    assert off(difference) < 0.3 and off(neglected) > 2 * off(difference), [off(each) for each in found]
+
+
+def test_a_denoiser_that_looks_sigma_up_is_noticed(mixture):
+    for asked, follows in ((mixture, True), (LookedUp((4,)), False)):
+        probe = Probe(sampler("EulerEDMSampler", scale=SCALE), asked, runs(mixture, 1, 3)[0], 0)
+        assert probe.opening(True)[2] is follows
 
 
 @pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler"])
