@@ -43,7 +43,7 @@ def problem_of(mixture, low=False, scales=(SCALE,)):
 
 def begun(problem):
     sigmas = list(evenly(problem.sigmas[:-1], CALLS).values())
-    return Solver(torch.tensor(sigmas, dtype=torch.float64), problem.rows((*sigmas, 0.0), range(CALLS)))
+    return Solver.by_theory(problem, sigmas)
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 16])

@@ -99,8 +99,7 @@ def posed(workload, calibration):
     first = Reference([], probe.denoise(probe.x, probe.sigmas[0], calibration.branches))
     about = calibration.branches, calibration.history, bool(budget.rows[0].low), PEAK
     problem = Problem([probe], [first], *about, theory, (float(workload.scale),), known.sigmas)
-    rows = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
-    return problem, Solver(torch.tensor(budget.sigmas[:-1], dtype=torch.float64), rows)
+    return problem, Solver.of(budget.sigmas[:-1], budget.rows)
 
 
 def gone_over(problem, solver, surprised, more):

@@ -2,20 +2,16 @@
 
 import zlib
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 
 from ..calibration_file import Calibration
-from ..hosts import SAMPLERS
-from ..landing import unfitted
 from ..plan import evenly
 from ..reschedule import straightened
-from ..schedule import Schedule
 from ..settings import Settings
-from .ode import EULER
 from .refine import KEPT, Refinement, Solver
-from .theory import weights_of
+from .theory import policy_over, weights_of
 from .walk import fit
 
 CLEAR = 6.0  # dB
@@ -32,8 +28,7 @@ def _alone(last, history, sigmas, nodes, scale):
     *called, end = sigmas
     closes = (last, end) if last < called[-1] * (1 - APART) else (end,)
     schedule = (*called, *closes)
-    policy = unfitted(Settings(calls=len(called)), Schedule(torch.tensor(schedule, dtype=torch.float64)), SAMPLERS[EULER], scale)
-    weights = weights_of(policy, schedule, nodes, history)
+    weights = weights_of(policy_over(schedule, Settings(calls=len(called)), scale), schedule, nodes, history)
     return [*weights[: len(called) - 1], weights[-1]]
 
 
@@ -46,7 +41,7 @@ class Start:
             raise ValueError(f"start: fitted for {found.fitted.guider}, this is {fitted.guider}; leave it out")
         self.earlier, self.fitted = found, fitted
 
-    @cached_property
+    @property
     def checksum(self):
         return zlib.crc32(self.earlier.to_yaml().encode()) if self.earlier else 0
 
@@ -78,13 +73,11 @@ class Start:
         """[the Solver that is known from ``earlier``]: with its sigmas, and its weights where they are of the same."""
         if (budget := self.budget(calls)) is None:
             return []
-        sigmas = resampled([row.sigma for row in budget.rows], calls, problem.probes[0].sigmas)
-        rows = problem.rows((*sigmas, 0.0), range(calls))
-        theirs = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in budget.rows]
+        sigmas = resampled([row.sigma for row in budget.rows], calls, self.fitted.sigmas)
+        ours, theirs = Solver.by_theory(problem, sigmas), Solver.of(sigmas, budget.rows)
         told = self.earlier.branches, self.earlier.fitted.scales
-        if told == (problem.branches, problem.scales) and list(map(len, theirs)) == list(map(len, rows)):
-            rows = theirs
-        return [Solver(torch.tensor(sigmas, dtype=torch.float64), rows)]
+        alike = told == (problem.branches, problem.scales) and list(map(len, theirs.rows)) == list(map(len, ours.rows))
+        return [theirs if alike else ours]
 
 
 def resampled(sigmas, calls, schedule):
@@ -118,8 +111,7 @@ def solved(problem, calls, start, refine, journal, bar):
     """
     bar.say(f"{calls} calls: `calls` alone")
     sigmas = start.even(calls)
-    even = Solver(torch.tensor(sigmas, dtype=torch.float64), problem.rows((*sigmas, 0.0), range(calls)))
-    first = Refinement(problem, even, journal)
+    first = Refinement(problem, Solver.by_theory(problem, sigmas), journal)
     known = [Refinement(problem, solver, journal, first.mean) for solver in start.solvers(problem, calls)]
     best = min([first, *known], key=lambda each: each.unseen)
     solver, reached = landed(problem, sigmas)
@@ -134,16 +126,14 @@ def landed(problem, sigmas):
     schedule, nodes = (*sigmas, 0.0), range(len(sigmas))
     over = replace(problem, sigmas=schedule, references=[reference.over(schedule) for reference in problem.references])
     found = fit(over, nodes)
-    told = [torch.tensor([*row.weights, *row.low], dtype=torch.float64) for row in found.budget.rows]
-    return Solver(torch.tensor(sigmas, dtype=torch.float64), told), found.decibels
+    return Solver.of(sigmas, found.budget.rows), found.decibels
 
 
 def _at_their_scales(problem, sigmas):
     """ln of the mean square error of each sample (S,) where `calls` alone leads it, at its own scale: not of a polynomial."""
-    found, schedule, calls = [], (*sigmas, 0.0), range(len(sigmas))
+    found = []
     for run, probe in enumerate(problem.probes):
         own = replace(problem, scales=(float(probe.scale),))
-        solver = Solver(torch.tensor(sigmas, dtype=torch.float64), own.rows(schedule, calls))
         with torch.no_grad():
-            found.append(own.missed(solver.ended(own, run), run))
+            found.append(own.missed(Solver.by_theory(own, sigmas).ended(own, run), run))
     return torch.cat(found)

@@ -72,7 +72,7 @@ def _checked(sampler, runs, calls, history, substeps, refine):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r}: give a whole number from 1 up")
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
-        raise ValueError(f"refine={refine!r}: give a whole number from 0 (weights stay as solved) up")
+        raise ValueError(f"refine={refine!r}: give a whole number from 0 (no gradient) up")
     if refine and torch.is_inference_mode_enabled():
         why = "torch.inference_mode lets no gradient through"
         raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")

@@ -3,22 +3,18 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-import torch
-
 from ..calibrated import describe
 from ..calibration_file import Calibration
-from ..hosts import SAMPLERS
 from ..landing import unfitted
 from ..learnt import Learnt
 from ..plan import with_calls
-from ..schedule import Schedule
 from .fingerprint import fingerprint
 from .host import Probe
 from .ode import EULER, Reference
 from .problem import Problem, identity, mean_squares
 from .recorded import Recollection
 from .squares import near
-from .theory import Theory, walked, weights_of
+from .theory import Theory, policy_over, walked, weights_of
 from .walk import fit
 
 PEAK = 2.0  # as in ``calibrate``
@@ -117,8 +113,7 @@ def problem_over(sigmas, probe, solution, first, settings, scale, peak=PEAK, see
 
     ``probe`` answers, from ``first`` on, and ``solution`` is the x to be reached at each of ``sigmas``, as far as it is ``seen``.
     """
-    schedule = Schedule(torch.tensor(sigmas, dtype=torch.float64))
-    policy = unfitted(settings, schedule, SAMPLERS[EULER], scale)
+    policy = policy_over(sigmas, settings, scale)
     theory = lambda sigmas, nodes, _: weights_of(policy, sigmas, nodes)  # noqa: E731
     references, history = [Reference(solution, [first])], policy.keep.count
     return Problem([probe], references, BRANCHES, history, False, peak, theory, ONE, sigmas, seen=seen)

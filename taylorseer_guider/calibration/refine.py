@@ -19,7 +19,6 @@ from ..calibration_file import Budget, Row
 from ..forecast import block_means, filled
 from ..plan import nearest
 from .ode import stops
-from .problem import mean_squares
 from .squares import differences, least
 from .walk import Walk, short
 
@@ -47,6 +46,16 @@ class Solver:
 
     sigmas: torch.Tensor
     rows: list
+
+    @classmethod
+    def of(cls, sigmas, rows):
+        """From floats and the ``Row`` of each of them."""
+        return cls(_wide(sigmas), [_wide([*row.weights, *row.low]) for row in rows])
+
+    @classmethod
+    def by_theory(cls, problem, sigmas):
+        """That of `calls` alone, where it calls at ``sigmas`` (floats)."""
+        return cls(_wide(sigmas), problem.rows((*sigmas, 0.0), range(len(sigmas))))
 
     def ended(self, problem, run, notice=None):
         """The x at which ``run`` of ``problem`` ends. ``notice(walk)`` sees it at each call."""
@@ -160,7 +169,7 @@ class Refinement:
         return errors, [unit * _even(product, stop.landing, self.problem.blocks) for product, stop in each]
 
     def _rows(self, sigmas):
-        return self.problem.rows((*sigmas.tolist(), 0.0), range(self.calls))
+        return Solver.by_theory(self.problem, sigmas.tolist()).rows
 
     def _merit(self, logs):
         return float((1 - WORST) * logs.mean() + WORST * logs.max())
@@ -183,23 +192,25 @@ class Refinement:
         return logs[problem.fitted].mean(), self._merit(logs)
 
 
+def _wide(numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
 def budget_of(solver, problem, sigmas):
     """(the Budget that a file has of ``solver``, dB of all samples, where runs end): walked with the numbers as a file has them.
 
     ``sigmas`` are the host's.
     """
-    called = [short(sigma) for sigma in solver.sigmas.tolist()]
-    rows = [[short(weight) for weight in row.tolist()] for row in solver.rows]
-    kept = Solver(torch.tensor(called, dtype=torch.float64), [torch.tensor(row, dtype=torch.float64) for row in rows])
+    called, rows = [short(sigma) for sigma in solver.sigmas.tolist()], []
+    for n, (sigma, row) in enumerate(zip(called, solver.rows, strict=True)):
+        weights, cut = [short(weight) for weight in row.tolist()], len(row) // problem.parts
+        rows.append(Row(n, sigma, True, tuple(weights[:cut]), tuple(weights[cut:])))
+    kept, runs = Solver.of(called, rows), range(len(problem.probes))
     with torch.no_grad():
-        ends = [kept.ended(problem, run).cpu() for run in range(len(problem.probes))]
-    errors = [mean_squares(problem.seen(end), problem.references[run].xs[-1]) for run, end in enumerate(ends)]
-    decibels = problem.decibels(torch.cat(errors))
-    cuts = [len(row) // problem.parts for row in rows]
-    each = enumerate(zip(called, rows, cuts, strict=True))
-    told = tuple(Row(n, sigma, True, tuple(row[:cut]), tuple(row[cut:])) for n, (sigma, row, cut) in each)
+        ends = [kept.ended(problem, run) for run in runs]
+    decibels = problem.decibels(torch.cat([problem.missed(ends[run], run) for run in runs]).exp())
     db = round(float(decibels[problem.fitted].mean()), 3)
-    return Budget(nearest(sigmas[:-1], called), db, told, (*called, 0.0)), decibels, ends
+    return Budget(nearest(sigmas[:-1], called), db, tuple(rows), (*called, 0.0)), decibels, [end.cpu() for end in ends]
 
 
 def _asked(problem, probe, x, sigma):

@@ -6,8 +6,11 @@ import torch
 
 from ..forecast import Weights
 from ..history import History
+from ..hosts import SAMPLERS
+from ..landing import unfitted
 from ..report import CALL, FORECAST, Visit
-from .ode import Walker, stops
+from ..schedule import Schedule
+from .ode import EULER, Walker, stops
 
 
 class Theory:
@@ -65,6 +68,11 @@ def walked(asked, theory, visits, first=None, notice=None):
                 notice(sigma, x, output)
         walker.advance(stop, theory.answer(stop, walker.at))
     return walker.x
+
+
+def policy_over(sigmas, settings, scale):
+    """That of ``settings`` without a calibration, in Euler's steps over ``sigmas`` (floats), at a guidance ``scale``."""
+    return unfitted(settings, Schedule(torch.tensor(sigmas, dtype=torch.float64)), SAMPLERS[EULER], scale)
 
 
 def weights_of(policy, sigmas, nodes, most=None):

@@ -1,4 +1,4 @@
-"""One walk over the host's schedule for all runs at once, solving the weights of each visit on the way."""
+"""One walk over a schedule for all runs at once, solving the weights of each visit on the way."""
 
 import math
 from dataclasses import dataclass, field

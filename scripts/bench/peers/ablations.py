@@ -83,7 +83,7 @@ def fit_ablation(workload, calls, kind, gradients, target):
         raise ValueError(f"kind={kind!r}: choose one of {', '.join(KINDS)}")
     problem = posed(workload, target)
     sigmas = Start(None, problem).even(calls)
-    begun = Solver(torch.tensor(sigmas, dtype=torch.float64), problem.rows((*sigmas, 0.0), range(calls)))
+    begun = Solver.by_theory(problem, sigmas)
     if kind == "none":
         return begun
     if kind == "landed":
