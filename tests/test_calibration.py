@@ -214,25 +214,24 @@ def made(cls):
 
 def test_what_cannot_be_calibrated_is_refused_with_the_reason(problem):
     given = runs(problem, 1, 5)
-    quick = {**QUICK}
     with pytest.raises(ValueError, match="Unknown cannot be calibrated: it is not known how it steps"):
-        calibrate(made(Unknown), problem, given, **quick)
+        calibrate(made(Unknown), problem, given, **QUICK)
     with pytest.raises(ValueError, match="guider is IdentityGuider"):
-        calibrate(sampler("EulerEDMSampler", IDENTITY), problem, given, **quick)
+        calibrate(sampler("EulerEDMSampler", IDENTITY), problem, given, **QUICK)
     with pytest.raises(ValueError, match="runs is empty"):
-        calibrate(sampler("EulerEDMSampler"), problem, [], **quick)
+        calibrate(sampler("EulerEDMSampler"), problem, [], **QUICK)
     with pytest.raises(ValueError, match="calls=0"):
-        calibrate(sampler("EulerEDMSampler"), problem, given, calls=[8, 0], **quick)
+        calibrate(sampler("EulerEDMSampler"), problem, given, calls=[8, 0], **QUICK)
     with pytest.raises(ValueError, match="calls=21: the schedule has 20 nodes"):
-        calibrate(sampler("EulerEDMSampler"), problem, given, calls=21, **quick)
+        calibrate(sampler("EulerEDMSampler"), problem, given, calls=21, **QUICK)
     churning = sampler("EulerEDMSampler")
     churning.s_churn = 0.5
     with pytest.raises(ValueError, match="s_churn=0.5 adds noise"):
-        calibrate(churning, problem, given, **quick)
+        calibrate(churning, problem, given, **QUICK)
     with pytest.raises(ValueError, match="EulerThatDampens cannot be calibrated: it is not known how it steps"):
-        calibrate(made(EulerThatDampens), problem, given, calls=4, **quick)
+        calibrate(made(EulerThatDampens), problem, given, calls=4, **QUICK)
     with pytest.raises(ValueError, match="EulerThatForgets does not step as it is thought to.*relative"):
-        calibrate(made(EulerThatForgets), problem, given, calls=4, **quick)
+        calibrate(made(EulerThatForgets), problem, given, calls=4, **QUICK)
 
 
 def test_a_subclass_that_steps_as_its_base_is_calibrated(problem):
