@@ -1,5 +1,6 @@
 """Tiles of a large picture: they cover it once, share its noise, meet without a seam, and take the memory of one."""
 
+import os
 import subprocess
 import sys
 
@@ -102,6 +103,7 @@ def test_a_tiled_picture_is_that_made_in_one_piece_to_a_grey_level_and_has_no_se
     assert (cut - whole).abs().max() > 10 and seam((cut, whole), windows) > 1.1
 
 
+GIVEN_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is, so that a peak is what is held
 PEAK = """
 import sys
 from pathlib import Path
@@ -117,7 +119,8 @@ def peak(folder, name, width, height, tile):
     Image.fromarray(photograph("coffee")[:height, :width]).save(folder / f"{name}.png")
     words = ["--input-path", folder / f"{name}.png", "--tile", tile, "--num-steps", 1, "--out-dir", folder / "out"]
     command = [str(word) for word in (sys.executable, "-c", PEAK, *words)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout.splitlines()[-1])
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env={**os.environ, **GIVEN_BACK})
+    return int(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -126,4 +129,4 @@ def test_memory_is_that_of_one_tile_however_large_the_picture(tmp_path):
     base = peak(tmp_path, "base", 8, 8, 0)
     whole = peak(tmp_path, "whole", 128, 128, 0) - base
     small, large = (peak(tmp_path, name, width, 128, 128) - base for name, width in (("small", 64), ("large", 128)))
-    assert whole > 100 and large < 0.6 * whole and large < small + 0.15 * whole
+    assert whole > 100 and large < 0.4 * whole and large < small + 0.05 * whole
