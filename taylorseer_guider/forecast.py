@@ -99,6 +99,12 @@ def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None
     with torch.no_grad():
         if out is None:
             out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
+        whole = bands is None and len(tensors) > 2 and out.is_contiguous()  # of two a chain is as fast
+        if whole and (found := _matrix(tensors, out.dtype)):
+            torch.mv(found[0], _placed_as(weights, found), out=out.view(-1))
+            if totals is not None:
+                totals.append(total_of(out))
+            return out
         if out.device.type != "cpu" or out.numel() <= CHUNK or _matrix(tensors[1:], first.dtype):
             _add_up(out, weights, tensors, bands, totals)
             return out
@@ -123,8 +129,7 @@ def _add_up(place, weights, tensors, band, totals):
         seen = total if total is None else total.view(shape)
         total = torch.add(band.to(wide), newest.reshape(shape), alpha=weights[0], out=seen).view(place.shape)
     if total.is_contiguous() and (found := _matrix(others, wide)) is not None:
-        matrix, order = found
-        total.view(-1).addmv_(matrix, torch.tensor([weights[1 + i] for i in order], dtype=wide, device="cpu"))
+        total.view(-1).addmv_(found[0], _placed_as(weights[1:], found))
     else:
         for weight, tensor in zip(weights[1:], others, strict=True):
             total.add_(tensor, alpha=weight)
@@ -137,9 +142,12 @@ def _add_up(place, weights, tensors, band, totals):
 def _matrix(tensors, dtype):
     """(a matrix whose columns are ``tensors`` in memory's order, that order) where they are large and lie so on a CPU, or None.
 
-    A product with it reads them all at once, where a chain of additions reads and writes the sum for each.
+    A product with it reads them all at once, where a chain of additions reads and writes the sum for each. Of half types there is
+    none: they are added up wider.
     """
-    if len(tensors) < 2 or tensors[0].numel() < LARGE or any(t.dtype != dtype or t.device.type != "cpu" for t in tensors):
+    if len(tensors) < 2 or tensors[0].numel() < LARGE or dtype not in (torch.float32, torch.float64):
+        return None
+    if any(tensor.dtype != dtype or tensor.device.type != "cpu" for tensor in tensors):
         return None
     places = [tensor.storage_offset() for tensor in tensors]
     order = sorted(range(len(tensors)), key=places.__getitem__)
@@ -150,6 +158,12 @@ def _matrix(tensors, dtype):
     if len({tensor.untyped_storage().data_ptr() for tensor in tensors}) > 1:
         return None
     return first.as_strided((first.numel(), len(tensors)), (1, gap)), order
+
+
+def _placed_as(weights, found):
+    """``weights`` as a vector in the order of the columns of a ``_matrix`` that was ``found``."""
+    matrix, order = found
+    return torch.tensor([weights[i] for i in order], dtype=matrix.dtype, device="cpu")
 
 
 class Weights(NamedTuple):

@@ -108,11 +108,13 @@ def test_a_run_holds_what_its_report_says_hands_out_none_of_it_and_gives_it_back
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("with_x", [True, False])
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 1], [2, 0, 1], [4, 2, 0], [4, 1, 0]])
-def test_the_product_and_the_chain_of_additions_give_one_sum(rows, dtype, precision, monkeypatch):
+def test_the_product_and_the_chain_of_additions_give_one_sum(rows, with_x, dtype, precision, monkeypatch):
     """Whatever precision a host allows matrix products, which is for its network."""
     slab, x = torch.randn(5, 300, 1000, dtype=dtype), torch.randn(300, 1000, dtype=dtype)
-    tensors, weights = [x, *(slab[row] for row in rows)], [0.5, 1.5, -2.0, 0.25, 0.125][: len(rows) + 1]
+    tensors = [x] * with_x + [slab[row] for row in rows]
+    weights = [0.5, 1.5, -2.0, 0.25, 0.125][: len(tensors)]
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -126,6 +128,7 @@ def test_the_product_and_the_chain_of_additions_give_one_sum(rows, dtype, precis
 
 def test_tensors_of_other_memory_or_overlapping_ones_are_no_columns_of_a_matrix():
     slab = torch.randn(3, 1 << 17)
+    assert forecast._matrix(list(slab.bfloat16()), torch.bfloat16) is None
     assert forecast._matrix([slab[0], slab[1]], torch.float32)[1] == [0, 1]
     assert forecast._matrix([slab[0], slab[1].clone()], torch.float32) is None
     assert forecast._matrix([slab[0], slab[0]], torch.float32) is None
