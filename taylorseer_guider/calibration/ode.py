@@ -27,9 +27,8 @@ class Stop:
 
     @property
     def landing(self):
-        """By how much a mean square error of the output is multiplied in the x where the visit leads to."""
-        dt = self.end - self.start
-        return (dt / (2 * self.end) if self.corrector else dt / self.start) ** 2
+        """By how much a mean square error of the output is multiplied in the x where a step of Euler's leads to."""
+        return (1 - self.end / self.start) ** 2
 
 
 def stops(method, sigmas):
@@ -60,16 +59,11 @@ class Walker:
         return Walker(*(tensor if tensor is None else see(tensor) for tensor in (self.x, self.at, self.d)))
 
     def target(self, stop, reference):
-        """The output that lands on ``reference``, the x wanted at the end of the step. Computed in float32 or wider.
-
-        Predictor: (x' - r x) / (1 - r) with r = end / start; corrector: x_e - end (2 (x' - x) / dt - d).
+        """The output with which a step of Euler's lands on ``reference``, the x wanted at its end: (x' - r x) / (1 - r) with
+        r = end / start. Computed in float32 or wider.
         """
-        x = self.x.to(reference.dtype)
-        if not stop.corrector:
-            ratio = stop.end / stop.start
-            return (reference - ratio * x) / (1 - ratio)
-        slope = (reference - x) * (2 / (stop.end - stop.start)) - self.d.to(x.dtype)
-        return self.at.to(x.dtype) - stop.end * slope
+        ratio = stop.end / stop.start
+        return (reference - ratio * self.x.to(reference.dtype)) / (1 - ratio)
 
     def advance(self, stop, denoised):
         """Take the output of a visit, in the sampler's own arithmetic."""
