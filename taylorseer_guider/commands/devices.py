@@ -11,7 +11,8 @@ from datetime import timedelta
 
 import torch
 
-from ..engines.errors import UserError, first_line
+from ..checks import first_line
+from ..engines.errors import UserError
 from .job import Job
 from .making import Maker, begin, sum_up
 from .progress import Progress

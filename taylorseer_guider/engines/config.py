@@ -13,8 +13,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..checks import LONGEST, first_line
 from ..standalone.config import get_obj_from_str, instantiate_from_config
-from .errors import LONGEST, UserError, explained, first_line
+from .errors import UserError, explained
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_VALUES = 100_000  # with aliases and interpolations written out

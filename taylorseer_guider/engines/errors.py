@@ -2,16 +2,11 @@
 
 from contextlib import contextmanager
 
-LONGEST = 300  # characters of somebody else's message
+from ..checks import first_line
 
 
 class UserError(ValueError):
     """A mistake that one line can explain, with its remedy."""
-
-
-def first_line(error):
-    """The first line of an exception's message, no longer than ``LONGEST``; a word where it has none."""
-    return (str(error).strip() or "no reason given").splitlines()[0][:LONGEST]
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 
+from ..checks import first_line
 from .base import Enlarger
 from .checkouts import imported, lacking, load_weights, offline, read_weights
-from .errors import UserError, first_line
+from .errors import UserError
 
 logger = logging.getLogger(__name__)
 TYPES = ("full", "ar", "ar2")

@@ -9,10 +9,11 @@ from omegaconf import OmegaConf
 from torch.nn.functional import interpolate
 
 from .. import tiny
+from ..checks import first_line
 from ..standalone.config import instantiate_from_config
 from .base import Engine
 from .checkouts import imported, lacking, load_weights, offline, read_weights
-from .errors import UserError, first_line
+from .errors import UserError
 
 REPLACED = ("sampler_config", "ckpt_path", "loss_fn_config", "use_ema")  # of the host's model YAML: not what is sampled with here
 DOWNSCALING = 8  # of the first stage of the video models

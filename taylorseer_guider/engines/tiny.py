@@ -6,8 +6,9 @@ import torch
 from safetensors import SafetensorError
 
 from .. import tiny
+from ..checks import first_line
 from .base import Enlarger
-from .errors import UserError, first_line
+from .errors import UserError
 from .tiles import Noise, scaled, windows
 
 

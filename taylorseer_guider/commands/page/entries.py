@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...engines.errors import UserError, first_line
+from ...checks import first_line
+from ...engines.errors import UserError
 from ..results import SUFFIXES
 
 
