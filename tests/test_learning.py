@@ -14,6 +14,7 @@ from loops import by_hand, last, said
 from problems import IDENTITY, VANILLA, GaussianMixture, decibels, sample, sampler
 from taylorseer_guider import Calibration, TaylorSeerGuider
 from taylorseer_guider import learning as learning_module
+from taylorseer_guider import learnt as learnt_module
 from taylorseer_guider.calibration import learn as laboratory
 from taylorseer_guider.recording import Recording
 from taylorseer_guider.standalone import mixture
@@ -25,7 +26,7 @@ LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
 
 
 def problem_of(**options):
-    return GaussianMixture(spread=0.6, components=3, **options)
+    return GaussianMixture(spread=0.8, components=3, **options)
 
 
 def counted(sampler, problem, inputs, **keywords):
@@ -173,9 +174,11 @@ def test_a_schedule_that_it_cannot_serve_is_learnt_anew():
     assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
 
 
-def test_what_was_learnt_on_hardly_more_nodes_than_calls_does_not_serve_more(tmp_path):
+def test_what_was_learnt_on_hardly_more_nodes_than_calls_does_not_serve_more(tmp_path, monkeypatch):
     """From 5 nodes nobody can tell where 5 calls should lead: on a finer schedule that is behind `calls` alone."""
-    problem, built = problem_of(), sampler("HeunEDMSampler", num_steps=5, **{**LEARN, "calls": 5})
+    monkeypatch.setattr(learnt_module, "CLEAR", 0.0)
+    problem = GaussianMixture(spread=0.6, components=3)
+    built = sampler("HeunEDMSampler", num_steps=5, **{**LEARN, "calls": 5})
     built(problem, *problem.inputs(seed=1))
     built.guider.report.learnt.calibration.save(tmp_path / "learnt.yaml")
     inputs = problem.inputs(50, seed=9)
@@ -358,7 +361,7 @@ def test_calls_alone_are_kept_where_they_are_not_beaten(monkeypatch):
     inputs = problem.inputs(seed=4)
     result, calls = counted(built, problem, inputs)
     assert calls == CALLS and torch.equal(result, sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
-    assert "not beaten" in str(built.guider.report.learnt)
+    assert "not clearly beaten" in str(built.guider.report.learnt)
 
 
 # The file, and other mistakes.

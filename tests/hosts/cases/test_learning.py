@@ -12,7 +12,7 @@ CALLS, FULL = 8, {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
 @pytest.mark.host(IMAGINAIRY, SGM)
 @pytest.mark.parametrize("name", FULL)
 def test_a_hosts_sampler_learns_from_its_first_picture(family, name, tmp_path):
-    problem, path = Mixture(shape=(4,), spread=0.6, components=3), str(tmp_path / "learnt.yaml")
+    problem, path = Mixture(shape=(4,), spread=0.8, components=3), str(tmp_path / "learnt.yaml")
     first = problem.inputs(20, seed=1)
     built = build(family, name, guided_by(family, calls=CALLS, learn=path), num_steps=20)
     own = run(build(family, name, own_guider(family), num_steps=20), problem, *first)
