@@ -1,6 +1,6 @@
 """What was learnt of one kind of run, as plain data."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .calibration_file import Calibration
 
@@ -9,7 +9,7 @@ CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that wer
 
 @dataclass(frozen=True)
 class Learnt:
-    """What was learnt of one kind of run. ``calibration`` is None where ``calls`` alone is not beaten, or nothing was learnt."""
+    """What was learnt of one kind of run. ``calibration`` is None where nothing was; where it is ``better``, later runs use it."""
 
     calls: int  # of the later runs
     calibration: Calibration | None = field(default=None, repr=False)
@@ -28,8 +28,13 @@ class Learnt:
             samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
         except (KeyError, TypeError, ValueError):
             raise ValueError("it was not learnt; give it as `calibration`") from None
-        better = budget.db >= alone + CLEAR
-        return cls(calls, calibration if better else None, budget.nodes if better else (), samples, cost, budget.db, alone)
+        found = cls(calls, calibration, budget.nodes, samples, cost, budget.db, alone)
+        return found if found.better else replace(found, nodes=())
+
+    @property
+    def better(self):
+        """Whether it clearly beats ``calls`` alone on the pictures that it was learnt from."""
+        return self.calibration is not None and self.db >= self.alone_db + CLEAR
 
     def to_dict(self):
         """Plain numbers, strings and lists, ready for JSON."""
@@ -40,7 +45,7 @@ class Learnt:
         if self.reason is not None:
             return f"nothing learnt: {self.reason}; runs go by `calls: {self.calls}` alone"
         source = f"learnt from a full run of {self.samples} sample(s), for {self.cost} calls more"
-        if self.calibration is None:
+        if not self.better:
             return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not clearly beaten"
         nodes = ", ".join(map(str, self.nodes))
         return (

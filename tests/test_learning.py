@@ -351,17 +351,22 @@ def test_where_nothing_can_be_learnt_runs_go_by_calls_alone_and_the_log_says_why
     assert len(said(caplog)) == 2 and "SteppingByItself cannot be calibrated" in said(caplog)[-1].getMessage()
 
 
-def test_calls_alone_are_kept_where_they_are_not_beaten(monkeypatch):
+def test_calls_alone_are_kept_where_they_are_not_beaten_and_a_file_says_so(monkeypatch, tmp_path):
+    """To later guiders and other samplers, too, without a full run of theirs."""
     monkeypatch.setattr(
         laboratory.Lesson,
         "alone",
         lambda lesson, probe: lesson.run.recording.x * 0 + lesson.recollection.corrected()[-1].reshape(probe.x.shape),
     )
-    problem, built = taught()
+    path = str(tmp_path / "learnt.yaml")
+    problem, built = taught(learn=path)
     inputs = problem.inputs(seed=4)
-    result, calls = counted(built, problem, inputs)
-    assert calls == CALLS and torch.equal(result, sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
-    assert "not clearly beaten" in str(built.guider.report.learnt)
+    for name in HOSTS:
+        again = sampler(name, **{**LEARN, "learn": path})
+        for one in (again, on_another(name, built.guider)):
+            result, calls = counted(one, problem, inputs)
+            assert calls == CALLS and torch.equal(result, sample(name, problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
+            assert "not clearly beaten" in str(one.guider.report.learnt)
 
 
 # The file, and other mistakes.
