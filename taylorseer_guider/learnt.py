@@ -9,7 +9,7 @@ CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that wer
 
 @dataclass(frozen=True)
 class Learnt:
-    """What was learnt of one kind of run. ``calibration`` is None where nothing was; where it is ``better``, later runs use it."""
+    """What was learnt of one kind of run. ``calibration`` is None where nothing was; later runs use it if it is ``better``."""
 
     calls: int  # of the later runs
     calibration: Calibration | None = field(default=None, repr=False)
