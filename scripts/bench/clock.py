@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
+from taylorseer_guider import Calibration
 from taylorseer_guider.report import FORECAST
 
 from .devices import Processor
@@ -50,7 +51,7 @@ def forecast_cost(calibration, shape, repeats=5):
 
     The visit's time is the report's: weights, weighted sum and bookkeeping, the median over runs on a ``shape`` batch with a
     denoiser that costs nothing; passes and runs take turns. The pass is one matrix-vector product over as many tensors of that
-    size (the median where visits differ), already stacked, into memory that is there already. It comes after a step like the
+    size, already stacked, into memory that is there already. It comes after a step like the
     host's, as a visit does, and again at once, ``warm``: with all that it reads in cache, as no visit has it.
     """
     even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
@@ -60,7 +61,10 @@ def forecast_cost(calibration, shape, repeats=5):
         "eps, order 2": ({**even, **EPS}, 4),
     }
     if calibration is not None:
-        options["calibrated, 8 calls"] = ({"calibration": str(calibration), "calls": 8}, 6)
+        options["calibrated, 8 calls"] = (
+            {"calibration": str(calibration), "calls": 8},
+            Calibration.load(calibration).history + 1,
+        )
     for label, (chosen, read) in options.items():
         stacked, weights = torch.randn(read, torch.Size(shape).numel()), torch.randn(read)
         visits, passes, warm = [], [], []
