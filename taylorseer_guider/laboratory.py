@@ -34,7 +34,7 @@ def calibrate(
     progress   show a bar
 
     A budget begins as `calls` alone. Of 12 samples or more every fourth is left out of the gradient; of all moves, none among
-    them, the one is kept that is best for all samples by their mean distance to the reference. ``about`` says what those
+    them, the one is kept that is best for all samples, in the mean and, by a quarter, in the worst. ``about`` says what those
     that were left out came to beside `calls` alone, and the log warns where that is not better in both.
 
     Costs, for each of ``runs``, about ``4 * substeps`` denoiser calls for each sigma that a budget begins with, and for each

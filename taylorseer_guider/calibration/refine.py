@@ -2,9 +2,9 @@
 
 It calls at ``calls`` sigmas, and each answer leads in one step of Euler's to the next of them, the last one to 0. It begins as
 `calls` alone: at sigmas with even gaps, and with the weights that theory has for these. What counts is where a run ends, since
-later calls undo some of the errors on the way and amplify others. So the gradient of the runs' mean distance is followed back
-through all denoiser calls of a run, and L-BFGS (Liu and Nocedal 1989) moves sigmas and weights together: theory's weights go with
-the sigmas, and what is fitted is how far the answers are from theory's.
+later calls undo some of the errors on the way and amplify others. So the gradient of the runs' mean PSNR is followed back through
+all denoiser calls of a run, and L-BFGS (Liu and Nocedal 1989) moves sigmas and weights together: theory's weights go with the
+sigmas, and what is fitted is how far the answers are from theory's.
 """
 
 import math
@@ -28,6 +28,7 @@ MEMORY = 40  # moves that L-BFGS remembers
 KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
 GAP = 0.6  # by how much of itself a gap between two calls grows in a move of one, from `calls` alone
 MEET = 1e-2  # in log(sigma): nearer to each other no two calls are
+WORST = 0.25  # share of the worst sample in what moves are judged by
 LOOK = 0.1  # of sigma: as far as its table must be left behind
 NEARBY = 1e-3  # in log(sigma): over which theory's weights are taken for straight
 
@@ -73,8 +74,8 @@ class Refinement:
     A move is told in coordinates that are even: a unit of any of the weights' changes x, where its answer leads to, by as much as
     the runs miss the reference by at first; a unit of a gap's does so roughly, where ``usual`` is what `calls` alone misses it by
     (as ``mean``), whose error changes by its own size where gaps do. What an interrupted calibration has reached in its
-    ``journal`` counts. What is to be made less is the mean distance of samples from their references, the root of the mean square
-    error. Of all moves, none among them, the one is kept at which it is least for all samples, those left out of the fit as well.
+    ``journal`` counts. Of all moves, none among them, the one is kept that is best for all samples together, those that are left
+    out of the fit as well: in the mean and, for a share, in the worst of them.
     """
 
     def __init__(self, problem, solver, journal, usual=-math.inf):
@@ -84,7 +85,7 @@ class Refinement:
         self.free = self.calls if self.calls > 1 else 0  # numbers that move the sigmas
         self.start, self.bases = self._measured()
         self.best, self.spent = torch.zeros(self.free + sum(base.shape[1] for base in self.bases), dtype=torch.float64), 0
-        self.least, self._known = _far(self.start), (None, None)
+        self.least, self._known = self._merit(self.start), (None, None)
         self.size = GAP * math.exp(min(self.mean - usual, 0.0) / 2)  # of a move of the gaps, with which theory's errors change
 
     @property
@@ -170,24 +171,25 @@ class Refinement:
     def _rows(self, sigmas):
         return Solver.by_theory(self.problem, sigmas.tolist()).rows
 
+    def _merit(self, logs):
+        return float((1 - WORST) * logs.mean() + WORST * logs.max())
+
     def _descend(self, move):
-        """(``_far`` of fitted samples at ``move``, of all). The gradient of the first becomes ``move.grad``."""
+        """(the mean over fitted samples of ln(mean square error) at ``move``, what moves are judged by).
+
+        The gradient of the first becomes ``move.grad``.
+        """
         problem, logs = self.problem, []
-        gradient, reached = torch.zeros_like(move), 0.0
+        gradient = torch.zeros_like(move)
         for run in range(len(problem.probes)):
             with torch.enable_grad():
                 errors = problem.missed(self.at(move).ended(problem, run), run)
-                distance = (errors[problem.kept(run)] / 2).exp().sum() / len(problem.fitted)
-                gradient += torch.autograd.grad(distance, move)[0]  # of nothing else: the model may have its own
+                shares = torch.zeros_like(errors)
+                shares[problem.kept(run)] = 1 / len(problem.fitted)
+                gradient += torch.autograd.grad(errors @ shares, move)[0]  # of nothing else: the model may have its own
             logs.append(errors.detach())
-            reached += distance.item()
-        move.grad = 2 * gradient / reached
-        return 2 * math.log(reached), _far(torch.cat(logs))
-
-
-def _far(logs):
-    """2 ln of the mean distance (root of the mean square error) of samples that miss their references by ``logs``."""
-    return 2 * (float(torch.logsumexp(logs / 2, 0)) - math.log(len(logs)))
+        move.grad, logs = gradient, torch.cat(logs)
+        return logs[problem.fitted].mean(), self._merit(logs)
 
 
 def _wide(numbers):
