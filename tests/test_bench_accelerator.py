@@ -86,9 +86,10 @@ def test_side_by_side_tells_time_calls_and_the_share_outside(workload):
     assert ours["of_ideal"] == pytest.approx(ours["speed_up"] * 8 / 39) and 0 < ours["outside"] < 1
 
 
-def test_a_forecast_is_timed_beside_a_pass():
-    rows = clock.forecast_cost(None, (1, 3, 16, 16), repeats=1)
-    assert [row["reads"] for row in rows] == [2, 4, 4]
+def test_a_forecast_is_timed_beside_a_pass(tmp_path):
+    made = clock.calibrated_for_nothing(tmp_path / "calibration.yaml")
+    rows = clock.forecast_cost({"calibrated": made}, (1, 3, 16, 16), repeats=1)
+    assert [row["reads"] for row in rows] == [2, 4, 4, 6]
     assert all(row["ratio"] == pytest.approx(row["visit_ms"] / row["pass_ms"]) and row["pass_ms"] > 0 for row in rows)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
-from taylorseer_guider import Calibration
+from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.report import FORECAST
 
 from .devices import Processor
@@ -46,8 +46,10 @@ def side_by_side(workload, todo, repeats=9, clock=None):
 
 
 @torch.no_grad()
-def forecast_cost(calibration, shape, repeats=5):
+def forecast_cost(calibrations, shape, repeats=5):
     """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
+
+    ``calibrations`` {label: file} are for 8 calls, among others.
 
     The visit's time is the report's: weights, weighted sum and bookkeeping, the median over runs on a ``shape`` batch with a
     denoiser that costs nothing; passes and runs take turns. The pass is one matrix-vector product over as many tensors of that
@@ -60,11 +62,8 @@ def forecast_cost(calibration, shape, repeats=5):
         "default, order 3": ({"calls": 8}, 4),
         "eps, order 2": ({**even, **EPS}, 4),
     }
-    if calibration is not None:
-        options["calibrated, 8 calls"] = (
-            {"calibration": str(calibration), "calls": 8},
-            Calibration.load(calibration).history + 1,
-        )
+    for label, path in calibrations.items():
+        options[label] = ({"calibration": str(path), "calls": 8}, 1 + Calibration.load(path).history)
     for label, (chosen, read) in options.items():
         stacked, weights = torch.randn(read, torch.Size(shape).numel()), torch.randn(read)
         visits, passes, warm = [], [], []
@@ -79,6 +78,14 @@ def forecast_cost(calibration, shape, repeats=5):
         cost = {"visit_ms": visit, "pass_ms": cold, "warm_ms": warm, "ratio": visit / cold}
         rows.append({"label": label, "reads": read, "shape": list(shape), **cost})
     return rows
+
+
+def calibrated_for_nothing(path):
+    """A calibration for 8 calls as ``calibrate`` makes them, of a denoiser that costs nothing; where it is written."""
+    nothing, runs = SimpleNamespace(scale=1.0, edm=EDM), [{"x": torch.randn(4, 3, 8, 8), "cond": {}, "uc": {}}]
+    sampler = sampler_of(nothing, {})
+    calibrate(sampler, lambda x, sigma, cond: torch.tanh(x), runs, calls=8, refine=0, progress=False).save(path)
+    return path
 
 
 def _pass(stacked, weights, out):
