@@ -202,7 +202,7 @@ def test_the_default_stays_unless_another_is_clearly_better_at_its_low_end():
     assert choose.best_of(rows, {})[8].params == {}
     better = [*rows, Foretold(8, {"max_order": 2}, 41.0, 42.0)]
     assert choose.best_of(better, {})[8].params == {"max_order": 2}
-    learnt = {8: Foretold(8, {"learn": True}, 43.5, 44.0)}
+    learnt = {8: Foretold(8, {"learn": True}, 41.5, 42.0)}
     assert choose.best_of(better, learnt)[8].params == {"max_order": 2}
     assert choose.best_of(rows, learnt)[8].params == {"learn": True}
 

@@ -16,7 +16,6 @@ from ...calibration.theory import Theory, walked
 from ...calibration.walk import fit, given
 from ...forecast import COORDINATES, QUANTITIES
 from ...landing import unfitted
-from ...learnt import CLEAR
 from ...plan import with_calls
 from ...recording import Recorded
 from ...settings import Settings
@@ -24,7 +23,7 @@ from .recall import Recall, widened
 
 CALLS = range(5, 21)
 SCOUT = 8  # calls by which Euler's method, which asks once a node, learns how outputs follow x
-BETTER = 1.0  # dB by which other options must be better than the default
+CLEAR = 1.0  # dB by which other options must be better, at their low ends
 TINY = 1e-20  # mean square that counts as none: 206 dB in the usual range
 SOLVERS = [{}, {"max_order": 1}, {"max_order": 2}, {"max_order": 3}]  # the default first
 ORDERS = (1, 2)  # of plain forecasts
@@ -145,18 +144,18 @@ def decibels(x, other, elements, peak):
 def best_of(rows, learnt):
     """{calls: the best of ``rows`` (``Foretold``) and ``learnt``, by its low end}.
 
-    The first, the default, unless another is clearly better; ``learn``, which begins with a full run, where it would be used.
+    The first, the default, unless another is clearly better; ``learn``, which begins with a full run, where it is so again.
     """
     found = {}
     for calls in sorted({row.calls for row in rows}):
         default, *others = (row for row in rows if row.calls == calls)
-        best = _clearly(default, max(others, key=lambda row: row.low, default=default), BETTER)
-        found[calls] = _clearly(best, learnt.get(calls, best), CLEAR)
+        best = _clearly(default, max(others, key=lambda row: row.low, default=default))
+        found[calls] = _clearly(best, learnt.get(calls, best))
     return found
 
 
-def _clearly(one, other, decibels):
-    return other if other.low >= one.low + decibels else one
+def _clearly(one, other):
+    return other if other.low >= one.low + CLEAR else one
 
 
 def chosen(best, target):
