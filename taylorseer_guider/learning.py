@@ -103,8 +103,8 @@ class Learner:
         nodes, wanted = (len(fitted.sigmas) - 1 for fitted in (learnt.calibration.fitted, ours))
         if nodes < min(wanted, ROOM * learnt.calls):
             raise ValueError(f"it was learnt on {nodes} nodes for {learnt.calls} calls, too few for a run of {wanted}")
-        found = replace(policy_for(learnt.calibration, self.settings, ours, known, dtype), reason="learnt")
-        return found if learnt.better else alone
+        found = policy_for(learnt.calibration, self.settings, ours, known, dtype)
+        return replace(found, reason="learnt") if learnt.better else alone
 
     def _say(self, once, *message):
         """Log a warning, but no other one for ``once``."""

@@ -1,10 +1,10 @@
 """What was learnt of one kind of run, as plain data."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .calibration_file import Calibration
 
-CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: less is lost on others, or more
+CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: others may lose by less
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,6 @@ class Learnt:
 
     calls: int  # of the later runs
     calibration: Calibration | None = field(default=None, repr=False)
-    nodes: tuple[int, ...] = ()  # at which they call
     samples: int = 0  # that it was learnt from
     cost: int = 0  # denoiser calls that learning took, beside the full run
     db: float | None = None  # PSNR of those samples, with what was learnt
@@ -28,13 +27,17 @@ class Learnt:
             samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
         except (KeyError, TypeError, ValueError):
             raise ValueError("it was not learnt; give it as `calibration`") from None
-        found = cls(calls, calibration, budget.nodes, samples, cost, budget.db, alone)
-        return found if found.better else replace(found, nodes=())
+        return cls(calls, calibration, samples, cost, budget.db, alone)
 
     @property
     def better(self):
         """Whether it clearly beats ``calls`` alone on the pictures that it was learnt from."""
         return self.calibration is not None and self.db >= self.alone_db + CLEAR
+
+    @property
+    def nodes(self):
+        """At which later runs call by what was learnt; () where they do not go by it."""
+        return self.calibration.budget(self.calls).nodes if self.better else ()
 
     def to_dict(self):
         """Plain numbers, strings and lists, ready for JSON."""

@@ -72,6 +72,11 @@ def test_a_stronger_ridge_is_chosen_where_samples_are_few_and_noisy():
     assert max(map(abs, weights)) < float(ridge(grams.sum(0), 1e-9).abs().max())
 
 
+@pytest.mark.parametrize(("method", "visits"), [("euler", 3), ("heun", 5)])
+def test_heuns_method_visits_every_node_but_the_first_and_the_last_again(method, visits):
+    assert len(stops(method, SIGMAS)) == visits
+
+
 def test_answering_with_the_target_lands_on_the_reference():
     rng = torch.Generator().manual_seed(0)
     x, references = torch.randn(2, 5, generator=rng), torch.randn(3, 2, 5, generator=rng)

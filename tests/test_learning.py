@@ -25,8 +25,8 @@ FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
 LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
 
 
-def problem_of(**options):
-    return GaussianMixture(spread=0.8, components=3, **options)
+def problem_of(spread=0.8, **options):
+    return GaussianMixture(spread=spread, components=3, **options)
 
 
 def counted(sampler, problem, inputs, **keywords):
@@ -177,8 +177,7 @@ def test_a_schedule_that_it_cannot_serve_is_learnt_anew():
 def test_what_was_learnt_on_hardly_more_nodes_than_calls_does_not_serve_more(tmp_path, monkeypatch):
     """From 5 nodes nobody can tell where 5 calls should lead: on a finer schedule that is behind `calls` alone."""
     monkeypatch.setattr(learnt_module, "CLEAR", 0.0)
-    problem = GaussianMixture(spread=0.6, components=3)
-    built = sampler("HeunEDMSampler", num_steps=5, **{**LEARN, "calls": 5})
+    problem, built = problem_of(spread=0.6), sampler("HeunEDMSampler", num_steps=5, **{**LEARN, "calls": 5})
     built(problem, *problem.inputs(seed=1))
     built.guider.report.learnt.calibration.save(tmp_path / "learnt.yaml")
     inputs = problem.inputs(50, seed=9)

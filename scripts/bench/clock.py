@@ -49,12 +49,11 @@ def side_by_side(workload, todo, repeats=9, clock=None):
 def forecast_cost(calibrations, shape, repeats=5):
     """Milliseconds of one forecast visit, and of one fused pass over the tensors that it must read.
 
-    ``calibrations`` {label: file} are for 8 calls, among others.
-
-    The visit's time is the report's: weights, weighted sum and bookkeeping, the median over runs on a ``shape`` batch with a
-    denoiser that costs nothing; passes and runs take turns. The pass is one matrix-vector product over as many tensors of that
-    size, already stacked, into memory that is there already. It comes after a step like the
-    host's, as a visit does, and again at once, ``warm``: with all that it reads in cache, as no visit has it.
+    ``calibrations``, {label: file}, are for 8 calls, among others. The visit's time is the report's: weights, weighted sum and
+    bookkeeping, the median over runs on a ``shape`` batch with a denoiser that costs nothing; passes and runs take turns. The
+    pass is one matrix-vector product over as many tensors of that size, already stacked, into memory that is there already. It
+    comes after a step like the host's, as a visit does, and again at once, ``warm``: with all that it reads in cache, as no
+    visit has it.
     """
     even, rows = {"plan": {"nodes": evenly(8, NODES)}}, []
     options = {
