@@ -57,8 +57,8 @@ def _harmless(text):
 
 
 def first_line(error):
-    """What an exception says, as part of one line, no longer than ``LONGEST``."""
-    return (str(error).strip() or "no reason given").splitlines()[0][:LONGEST]
+    """What an exception says, or of what kind it is, as part of one line, no longer than ``LONGEST``."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
 
 
 class Reader:

@@ -10,6 +10,7 @@ import torch
 
 from .calibrated import Calibrated, describe, policy_for, require_same
 from .calibration_file import Calibration
+from .checks import first_line
 from .hosts import stepping
 from .learnt import Learnt
 from .policy import Everything, Keep
@@ -154,7 +155,7 @@ class Learner:
             with torch.no_grad(), _undrawn(run.recording.x.device):
                 return learnt(guider, run)
         except Exception as error:  # the picture is there, and must not be lost for what is only to serve the next one
-            return Learnt(self.settings.calls, reason=(str(error).splitlines() or [type(error).__name__])[0])
+            return Learnt(self.settings.calls, reason=first_line(error))
 
     def _save(self, learnt):
         if self._path.exists():

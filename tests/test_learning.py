@@ -1,51 +1,23 @@
-"""What the guider learns from its first picture, on denoisers whose solution is known."""
+"""What the guider learns from its first picture, on denoisers whose solution is known. Its file: test_learning_file.py."""
 
 import copy
 import gc
 import logging
 import pickle
-import re
 import threading
 
 import pytest
 import torch
 
+from lessons import CALLS, FULL, HOSTS, LEARN, SCALE, counted, on_another, problem_of, taught, worst
 from loops import by_hand, last, said
 from problems import IDENTITY, VANILLA, GaussianMixture, decibels, sample, sampler
-from taylorseer_guider import Calibration, TaylorSeerGuider
+from taylorseer_guider import TaylorSeerGuider
 from taylorseer_guider import learning as learning_module
 from taylorseer_guider import learnt as learnt_module
 from taylorseer_guider.calibration import learn as laboratory
 from taylorseer_guider.recording import Recording
 from taylorseer_guider.standalone import mixture
-
-CALLS, SCALE = 8, 2.0
-HOSTS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler")
-FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
-LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
-
-
-def problem_of(spread=0.8, **options):
-    return GaussianMixture(spread=spread, components=3, **options)
-
-
-def counted(sampler, problem, inputs, **keywords):
-    """(the picture, how many calls it took)."""
-    before = problem.calls
-    return sampler(problem, *inputs, **keywords), problem.calls - before
-
-
-def worst(x, exact):
-    """PSNR of the picture that is farthest off."""
-    return min(decibels(*pair) for pair in zip(x, exact, strict=True))
-
-
-def taught(name="HeunEDMSampler", problem=None, seed=1, **options):
-    """(the problem, a sampler that has made its first picture of it)."""
-    problem, built = problem or problem_of(), sampler(name, **{**LEARN, **options})
-    built(problem, *problem.inputs(seed=seed))
-    return problem, built
-
 
 # What is learnt, what it costs, and how good it is.
 
@@ -104,6 +76,13 @@ def test_it_may_end_nearer_to_the_solution_than_the_run_it_was_learnt_from():
     assert decibels(corrected, exact) > decibels(full, exact) + 10
 
 
+@pytest.mark.parametrize("calls", [1, 20])
+def test_any_number_of_calls_is_learnt_for(calls):
+    problem, built = taught(calls=calls)
+    assert built.guider.report.learnt.reason is None and problem.calls <= 78
+    assert counted(built, problem, problem.inputs(seed=3))[1] == calls
+
+
 def test_random_numbers_go_on_as_if_nothing_had_been_learnt():
     def noisy(x, sigma, cond):
         torch.rand(1)
@@ -144,13 +123,6 @@ def test_another_kind_of_run_is_learnt_anew_and_the_first_stays_known(change):
     assert counted(built, other, other.inputs(seed=3))[1] == CALLS
     built.guider.scale = SCALE
     assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
-
-
-def on_another(name, guider, num_steps=20):
-    """A sampler ``name`` that shares the ``guider``."""
-    built = sampler(name, num_steps=num_steps)
-    built.guider = guider
-    return built
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -366,86 +338,6 @@ def test_calls_alone_are_kept_where_they_are_not_beaten_and_a_file_says_so(monke
             result, calls = counted(one, problem, inputs)
             assert calls == CALLS and torch.equal(result, sample(name, problem, inputs=inputs, scale=SCALE, calls=CALLS)[0])
             assert "not clearly beaten" in str(one.guider.report.learnt)
-
-
-# The file, and other mistakes.
-
-
-def test_a_file_is_written_once_and_read_by_the_next_guider_for_one_more_call(tmp_path):
-    path = tmp_path / "learnt.yaml"
-    problem, built = taught(learn=str(path))
-    assert built.guider.report.learnt.cost + 39 == problem.calls <= 78
-    inputs = problem.inputs(seed=4)
-    expected, written = built(problem, *inputs), path.read_bytes()
-    again = sampler("HeunEDMSampler", **{**LEARN, "learn": path})
-    result, calls = counted(again, problem, inputs)
-    assert torch.equal(result, expected) and calls == CALLS + 1  # the fingerprint, once
-    assert again.guider.report.calls == CALLS and again.guider.report.learnt == built.guider.report.learnt
-    assert counted(again, problem, inputs)[1] == CALLS
-    assert path.read_bytes() == written and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("steps", [12, 20])
-@pytest.mark.parametrize("name", HOSTS)
-def test_a_file_serves_other_samplers_and_schedules_and_knows_its_checkpoint_there(name, steps, tmp_path):
-    path = str(tmp_path / "learnt.yaml")
-    problem, built = taught(learn=path)
-    inputs = problem.inputs(seed=4)
-    again = sampler(name, num_steps=steps, **{**LEARN, "learn": path})
-    result, calls = counted(again, problem, inputs)
-    torch.testing.assert_close(result, built(problem, *inputs), rtol=1e-6, atol=1e-6)
-    assert calls == CALLS + 1 and counted(again, problem, inputs)[1] == CALLS
-    problem.means = problem.means * 1.2
-    with pytest.raises(ValueError, match="another checkpoint.*remove the file"):
-        sampler(name, num_steps=steps, **{**LEARN, "learn": path})(problem, *inputs)
-
-
-@pytest.mark.parametrize(
-    ("change", "why"), [("scale", "scale is 3.0 here, it was fitted for 2.0"), ("size", "x is .3, 6, 6. here")]
-)
-def test_a_file_of_other_runs_is_left_and_they_are_learnt_anew(change, why, tmp_path, caplog):
-    path = tmp_path / "learnt.yaml"
-    problem, _ = taught(learn=str(path))
-    written = path.read_bytes()
-    other = sampler("HeunEDMSampler", **{**LEARN, "learn": str(path), "scale": 3.0 if change == "scale" else SCALE})
-    problem = problem_of(shape=(3, 6, 6)) if change == "size" else problem
-    assert counted(other, problem, problem.inputs())[1] > 39
-    assert counted(other, problem, problem.inputs(seed=3))[1] == CALLS
-    (warning,) = said(caplog)
-    assert re.search(why, warning.getMessage()) and path.read_bytes() == written
-
-
-def test_mistakes_are_said_at_construction(tmp_path):
-    path = tmp_path / "learnt.yaml"
-    for message, options in {
-        "learn=True: say for how many calls": {"calls": None},
-        "calls=8: each plans the calls": {"plan": {"tolerance": 0.1}},
-        "both bring plan and weights": {"calibration": "file.yaml"},
-        "what `learn` finds reuses visits": {"repeat_visits": "compute"},
-        "forecast.quantity='eps'.*goes from the solver's weights": {"forecast": {"quantity": "eps"}},
-        "learn=3": {"learn": 3},
-        "there is no such folder": {"learn": str(tmp_path / "none" / "learnt.yaml")},
-        "holds budgets of 8 calls": {"learn": str(path), "calls": 9},
-    }.items():
-        if options.get("calls") == 9:
-            taught(learn=str(path))
-        with pytest.raises(ValueError, match=message):
-            TaylorSeerGuider(**{**LEARN, **options})
-    whole = Calibration.load(path)
-    whole.about.clear()
-    whole.save(path)
-    with pytest.raises(ValueError, match="it was not learnt; give it as `calibration`"):
-        TaylorSeerGuider(**{**LEARN, "learn": str(path)})
-    path.write_text("torn")
-    with pytest.raises(ValueError, match="not a whole calibration file"):
-        TaylorSeerGuider(**{**LEARN, "learn": str(path)})
-
-
-@pytest.mark.parametrize("calls", [1, 20])
-def test_any_number_of_calls_is_learnt_for(calls):
-    problem, built = taught(calls=calls)
-    assert built.guider.report.learnt.reason is None and problem.calls <= 78
-    assert counted(built, problem, problem.inputs(seed=3))[1] == calls
 
 
 def test_a_guider_whose_scale_is_many_numbers_learns_nothing(caplog):
