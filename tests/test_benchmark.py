@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import benchmark
-from bench import WORKLOADS, ablate, compare, fits, inside, kinds, measure, methods, options, parts, spread, store, tables
+from bench import WORKLOADS, ablate, compare, fits, inside, kinds, learnt, measure, methods, options, parts, spread, store, tables
 from bench.peers import fitted
 from bench.workloads import embedded, mixture
 from taylorseer_guider.engines.errors import UserError
@@ -241,7 +241,8 @@ def test_what_one_picture_teaches_is_told_beside_what_it_cost(quick, tmp_path, c
     shown = capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "learnt-mixture-2.jsonl").read_text().splitlines()[1:]]
     assert [row["calls"] for row in rows] == [5, 5] and len(rows[1]["exact_dB"]) == 2
-    assert 39 < rows[1]["cost"] <= 78 and str(rows[1]["cost"]) in shown.splitlines()[-2]
+    assert 39 < rows[1]["cost"] <= 78 and str(rows[1]["cost"]) in shown.split("dB, mean/worst")[-2].splitlines()[-2]
+    assert "mixture, 2" in shown.splitlines()[-2]
 
 
 @pytest.mark.parametrize("device", ["cuda"])
@@ -277,4 +278,6 @@ def test_the_page_shows_what_its_rows_say():
     """The short tables of scripts/bench/README.md are those of the rows beside it."""
     folder = kinds.CONFIGS.parent / "scripts" / "bench"
     page, found = (folder / "README.md").read_text(), list(parts.in_short(folder / "results", WORKLOADS))
-    assert len(found) >= 6 and all(line.rstrip() in page for table in found for line in table.splitlines())
+    known = [(name, scale) for name in WORKLOADS for scale in kinds.KINDS[name].scales if name != "embedded-96"]
+    found.append(learnt.summary(folder / "results", known))
+    assert len(found) >= 7 and all(line.rstrip() in page for table in found for line in table.splitlines())

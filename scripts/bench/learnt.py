@@ -10,7 +10,7 @@ from .measure import row, sampled
 from .methods import DEFAULT, OURS, OURS_FITTED, UNFITTED, Method, host
 from .spread import difference
 from .store import Store, contents
-from .tables import CALIBRATED, WIDE, at, best, measured, three
+from .tables import CALIBRATED, WIDE, at, best, measured, three, two
 from .workloads import FULL_CALLS, NODES, sampler_of
 
 LEARNT = "TaylorSeerGuider, learnt"
@@ -44,10 +44,29 @@ def taught(first, budget):
     return sampler, first.calls
 
 
-def table(kind, scale, rows, path):
-    """Beside the rows that ``path`` holds of others, if it is there: mean/worst/pooled, and the calls of learning."""
+def rows_in(path):
+    """The rows of a comparison that are on disk, if any are."""
+    return measured(contents(path)[0][1:]) if path.exists() else []
+
+
+def summary(folder, todo):
+    """Of each (workload, scale) of ``todo``, from ``folder``: dB of `calls` alone, of what was learnt, and of others."""
+    lines = [
+        f"{'dB, mean/worst':<16}" + "".join(f"{f'{calls} calls: alone':>17}{'learnt':>11}{'others':>11}" for calls in BUDGETS)
+    ]
+    for kind, scale in todo:
+        rows, others = (rows_in(folder / f"{name}-{scale:g}.jsonl") for name in (f"learnt-{kind}", kind))
+        cells = []
+        for budget in BUDGETS:
+            nearest = best(others, budget, UNFITTED)
+            cells += [two(at(rows, DEFAULT, budget), 17), two(at(rows, LEARNT, budget), 11), two(nearest, 11)]
+        lines.append(f"{f'{kind}, {scale:g}':<16}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def table(kind, scale, rows, others):
+    """Beside the rows of ``others``: mean/worst/pooled, and the calls of learning."""
     budgets = [budget for budget in BUDGETS if at(rows, LEARNT, budget)]
-    others = measured(contents(path)[0][1:]) if path.exists() else []
     lines = [f"{kind}, scale {scale:g}: learnt from one picture", f"{'calls':<{WIDE}}" + "".join(f"{b:>17}" for b in budgets)]
     for label, of in {
         f"{DEFAULT}, `calls` alone": lambda budget: at(rows, DEFAULT, budget),

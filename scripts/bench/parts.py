@@ -57,11 +57,12 @@ def compare_methods(args):
 
 
 def learn(args):
-    """What one picture teaches, on every workload."""
-    for kind, scale in [(KINDS[name], scale) for name in args.workloads for scale in scales(args, KINDS[name])]:
-        rows = learnt.compared(args, kind, scale)
-        path = args.out_dir / f"{kind.name}-{scale:g}.jsonl"
-        show(args, f"learnt-{kind.name}-{scale:g}", learnt.table(kind.name, scale, rows, path), rows=rows)
+    """What one picture teaches, on every workload: a table each, then all in short."""
+    todo = [(KINDS[name], scale) for name in args.workloads for scale in scales(args, KINDS[name])]
+    for kind, scale in todo:
+        rows, others = learnt.compared(args, kind, scale), learnt.rows_in(args.out_dir / f"{kind.name}-{scale:g}.jsonl")
+        show(args, f"learnt-{kind.name}-{scale:g}", learnt.table(kind.name, scale, rows, others), rows=rows)
+    show(args, "learnt", learnt.summary(args.out_dir, [(kind.name, scale) for kind, scale in todo]))
 
 
 def reach_out(args):
