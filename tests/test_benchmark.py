@@ -281,3 +281,19 @@ def test_the_page_shows_what_its_rows_say():
     known = [(name, scale) for name in WORKLOADS for scale in kinds.KINDS[name].scales if name != "embedded-96"]
     found.append(learnt.summary(folder / "results", known))
     assert len(found) >= 7 and all(line.rstrip() in page for table in found for line in table.splitlines())
+
+
+def test_the_readme_shows_what_the_rows_say():
+    """Each row of its results: ours, learnt, and calibrated, the best of others, and the full run, mean/worst at 8 calls."""
+    results = kinds.CONFIGS.parent / "scripts" / "bench" / "results"
+    lines = (kinds.CONFIGS.parent / "README.md").read_text().partition("## Results")[2].partition("\n## ")[0].splitlines()
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    assert len(shown) >= 10
+    for title, *cells in shown:
+        name = title.replace(", ", "-")
+        rows, taught = (learnt.rows_in(results / f"{each}.jsonl") for each in (name, f"learnt-{name}"))
+        nearest = [tables.best(rows, 8, families) for families in (methods.UNFITTED, tables.ALL_OTHERS)]
+        said = [f"{tables.two(row, 0)}, {row['label'].split(' (')[0]}" for row in nearest]
+        ours = [tables.two(tables.at(rows, label, 8), 0) for label in tables.DUELS]
+        learned = tables.two(tables.at(taught, learnt.LEARNT, 8), 0)
+        assert cells == [ours[0], learned, said[0], ours[1], said[1], tables.two(tables.full_run(rows), 0)], title
