@@ -177,7 +177,7 @@ def test_options_are_ranked(quick, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(options, "option_methods", lambda: few)
     assert run("options", "--scales", 1, "--workloads", "mixture", "embedded", "--out-dir", tmp_path) == 0
     shown = capsys.readouterr().out
-    assert shown.count("<- default") == 3 and "mixture, scale 1\n" in shown and "embedded, scale 1\n" in shown
+    assert shown.count("<- default") == 1 and all(name in shown for name in ("mixture, 1", "embedded, 1", "loses up to"))
 
 
 def some_rows():

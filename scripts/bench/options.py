@@ -19,7 +19,8 @@ from .store import Store
 
 SAMPLERS = {"Euler": "EulerEDMSampler", "Heun": "HeunEDMSampler", "DPM++2M": "DPMPP2MSampler"}
 BUDGETS = (5, 7, 10, 13)
-RANKED = ("mixture", "embedded")  # the workloads that defaults were chosen on
+RANKED = ("mixture", "hsc64", "lsst60", "quasar72", "fashion", "embedded")
+PICTURES = 4
 
 
 def named(coordinate, basis, quantity, order):
@@ -41,7 +42,7 @@ def ranked(args):
     """Yields (workload, scale, rows) as they are measured, and what is on disk is not measured again."""
     for name in [name for name in RANKED if name in args.workloads]:
         for scale in scales(args, KINDS[name]):
-            count = args.pictures or 1
+            count = args.pictures or PICTURES
             made = {"workload": name, "scale": scale, "pictures": count}
             store = Store(args.out_dir / f"options-{name}-{scale:g}.jsonl", made, device=args.device)
             workload = moved(KINDS[name].training(scale, count), args.device)
@@ -52,22 +53,29 @@ def ranked(args):
             yield name, scale, [found for found in store.rows if found["family"].startswith(OURS)]
 
 
-def option_table(rows, most=12):
-    """The best options by mean dB over budgets and scales, one column a solver; the default is marked."""
-    means = {}
-    for label in dict.fromkeys(found["label"].rpartition(",")[0] for found in rows):
-        per_solver = [_mean([found for found in rows if found["label"] == f"{label}, {solver}"]) for solver in SAMPLERS]
-        means[label] = [*per_solver, fmean(per_solver)]
+def option_table(found, most=12):
+    """The options that lose least to the best of them on any of ``found``, (workload, scale, rows) each; the default is marked.
+
+    What is ranked is the mean over pictures, budgets and solvers, a column for each workload.
+    """
+    columns = {f"{name}, {scale:g}": _means(rows) for name, scale, rows in found}
+    best = {title: max(means.values()) for title, means in columns.items()}
+    lost = {label: max(best[title] - columns[title][label] for title in columns) for label in next(iter(columns.values()))}
     quantity = Forecast().quantity_on(noisy=False)  # where a sampler's steps are not known; else forecasts are left to `landing`
     chosen = named(Forecast().coordinate_of(quantity), Forecast().basis, quantity, Settings().order_on(False, False, 1))
-    order = sorted(means, key=lambda label: -means[label][-1])
-    lines = [f"{'':<4} {'options':<34}" + "".join(f"{name:>9}" for name in (*SAMPLERS, "mean"))]
-    for rank, label in enumerate(order, start=1):
+    lines = [f"{'':<4} {'options':<34}" + "".join(f"{title:>14}" for title in (*columns, "loses up to"))]
+    for rank, label in enumerate(sorted(lost, key=lost.get), start=1):
         if rank <= most or label == chosen:
-            mark = "  <- default" if label == chosen else ""
-            lines.append(f"{rank:>4} {label:<34}" + "".join(f"{value:>9.1f}" for value in means[label]) + mark)
+            cells = [*(means[label] for means in columns.values()), lost[label]]
+            lines.append(
+                f"{rank:>4} {label:<34}" + "".join(f"{value:>14.1f}" for value in cells) + "  <- default" * (label == chosen)
+            )
     return "\n".join(lines)
 
 
-def _mean(rows):
-    return fmean(summary(row["exact_dB"])[0] for row in rows)
+def _means(rows):
+    """{options: their mean dB over pictures, budgets and solvers}."""
+    by_label = {}
+    for row in rows:
+        by_label.setdefault(row["label"].rpartition(",")[0], []).append(summary(row["exact_dB"])[0])
+    return {label: fmean(means) for label, means in by_label.items()}

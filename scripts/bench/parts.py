@@ -198,12 +198,9 @@ def ablate(args):
 
 
 def rank_options(args):
-    """Every combination of the guider's options, ranked on each workload and over all."""
-    rows = []
-    for name, scale, found in ranked(args):
-        rows += found
-        print(f"{name}, scale {scale:g}\n{option_table(found, most=4)}\n", flush=True)
-    show(args, "options", f"all\n{option_table(rows)}", rows=rows)
+    """Every combination of the guider's options, ranked by what it loses on any workload."""
+    if found := list(ranked(args)):
+        show(args, "options", option_table(found), rows=[row for _, _, rows in found for row in rows])
 
 
 DO = {
