@@ -76,6 +76,6 @@ def option_table(found, most=12):
 def _means(rows):
     """{options: their mean dB over pictures, budgets and solvers}."""
     by_label = {}
-    for row in rows:
-        by_label.setdefault(row["label"].rpartition(",")[0], []).append(summary(row["exact_dB"])[0])
+    for each in rows:
+        by_label.setdefault(each["label"].rpartition(",")[0], []).append(summary(each["exact_dB"])[0])
     return {label: fmean(means) for label, means in by_label.items()}
