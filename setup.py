@@ -4,11 +4,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-demo = ["argcomplete", "einops", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
+demo = ["argcomplete", "einops", "matplotlib", "numpy", "pillow", "safetensors"]
+demo += ["scikit-image", "scikit-learn", "torchmetrics", "tqdm"]
 judges = ["flip-evaluator", "scipy", "ssimulacra2"]
-bench = [*demo, *judges, "diffusers", "hicache-pp", "matplotlib", "torchdiffeq", "torchsde"]
+bench = [*demo, *judges, "diffusers", "hicache-pp", "torchdiffeq", "torchsde"]
 train = [*demo, "pytorch-lightning>=2.6"]
-COMMANDS = ("sample", "calibrate", "trajectory")
 
 setup(
     name="taylorseer-guider",
@@ -36,7 +36,7 @@ setup(
         "diffusers": ["diffusers>=0.42"],
         "judges": judges,  # FLIP and SSIMULACRA2, on the page of compare.py
         "train": train,
-        "test": [*train, *judges, "diffusers", "hypothesis", "matplotlib", "pytest", "pytest-randomly", "selenium"],
+        "test": [*train, *judges, "diffusers", "hypothesis", "pytest", "pytest-randomly", "selenium"],
     },
     entry_points={
         "console_scripts": [

@@ -109,15 +109,15 @@ def require_same(fitted, run, dtype):
 
 def require_same_kind(fitted, run):
     """The same of all but the schedule."""
-    for name in ("sampler", "guider"):
-        ours, theirs = getattr(fitted, name), getattr(run, name)
-        if ours != theirs:
-            raise ValueError(f"the calibration does not fit this run: {name} is {theirs} here, it was fitted for {ours}")
-    if not fitted.holds(run.scales[0]):
+    if not fitted.holds(run.scales[0]):  # first, since at scales 0 and 1 there is another guider, too
         raise ValueError(
             f"the calibration does not fit this run: scale is {run.range} here, it was fitted for {fitted.range}; give a scale "
             "that it was fitted for, or calibrate with `scales` on both sides of this one"
         )
+    for name in ("sampler", "guider"):
+        ours, theirs = getattr(fitted, name), getattr(run, name)
+        if ours != theirs:
+            raise ValueError(f"the calibration does not fit this run: {name} is {theirs} here, it was fitted for {ours}")
 
 
 def same_schedule(ours, theirs, dtype):

@@ -119,9 +119,20 @@ class Settings:
             object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
         plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}
         given = [f"{name}={value!r}" for name, value in plans.items() if value is not None]
-        if self.calibration is None and len(given) > 1:
+        if len(given) > 1:
             raise ValueError(f"{', '.join(given)}: each plans the calls; leave one")
+        self._require_nothing_else()
         self._require_one_budget()
+
+    def _require_nothing_else(self):
+        """Raise ValueError where an option is given that the ``calibration`` decides."""
+        if self.calibration is None:
+            return
+        bare = Settings()
+        for name in ("interval", "max_order", "step_threshold", "repeat_visits", "plan", "forecast"):
+            if (given := getattr(self, name)) != getattr(bare, name):
+                said = name if name in GROUPS else f"{name}={given!r}"
+                raise ValueError(f"{said}: calibration={self.calibration!r} decides it; leave one of the two out")
 
     def _require_one_budget(self):
         """Raise ValueError where there is something to ``learn``, and no one number of calls to learn it for."""

@@ -1,6 +1,7 @@
 """Calibration end to end, on denoisers whose solution is known."""
 
 import io
+import logging
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from problems import EXACT, IDENTITY, GaussianMixture, decibels, runs, sample, s
 from taylorseer_guider import Calibration, TaylorSeerGuider, calibrate
 from taylorseer_guider.calibration import journal
 from taylorseer_guider.calibration.host import copied
-from taylorseer_guider.calibration.unseen import left_out, say_what_is_not_better
+from taylorseer_guider.calibration.unseen import left_out, say
 from taylorseer_guider.standalone.sampling import BaseDiffusionSampler, EulerEDMSampler
 
 SCALE = 2.0
@@ -348,7 +349,10 @@ def test_samples_left_out_of_a_fit_are_told_beside_calls_alone(problem, caplog):
     assert few["unseen"] == {5: None} and "4 samples are too few to leave any out" in caplog.text
 
 
-def test_a_calibration_that_is_no_better_than_calls_alone_is_warned_of(caplog):
+def test_what_left_out_samples_come_to_is_logged_and_what_is_no_better_than_calls_alone_is_warned_of(caplog):
     figures = {"samples": 5, "db": 30.0, "worst": 21.0, "alone_db": 29.0, "alone_worst": 24.0}
-    say_what_is_not_better({"samples": 20, "unseen": {8: figures, 10: {**figures, "worst": 25.0}}})
-    assert len(caplog.records) == 1 and "8 calls, on 5 samples left out" in caplog.text
+    with caplog.at_level(logging.INFO, "taylorseer_guider"):
+        say({"samples": 20, "unseen": {8: figures, 10: {**figures, "worst": 25.0}}})
+    assert [log.levelno for log in caplog.records] == [logging.WARNING, logging.INFO]
+    assert "8 calls, on 5 samples left out" in caplog.text and "`calls: 10` alone has 29.0 and 24.0" in caplog.text
+    assert caplog.text.count("give more runs") == 1

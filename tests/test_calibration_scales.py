@@ -106,7 +106,7 @@ def test_a_scale_outside_of_the_range_is_refused_with_the_range_and_the_remedy(f
 
 def test_scale_0_is_no_scale_of_a_range(fitted, gaussians):
     name, _, path = fitted
-    with pytest.raises(ValueError, match="guider is IdentityGuider here, it was fitted for VanillaCFG"):
+    with pytest.raises(ValueError, match="scale is 0.0 here, it was fitted for 1.0 to 3.0"):
         sample(name, gaussians, scale=0, calibration=path, calls=3)
 
 

@@ -1,5 +1,6 @@
 """What every command says at once, and what it refuses: no torch for --help, one line for every config that is wrong."""
 
+import argparse
 import os
 import resource
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 
 import train_tiny
 from taylorseer_guider import tiny
-from taylorseer_guider.commands import calibrate, command, figures, sample
+from taylorseer_guider.commands import calibrate, calibrating, command, figures, sample
 from taylorseer_guider.commands.folder import planned
 from taylorseer_guider.commands.job import Job
 from taylorseer_guider.commands.results import read_folder
@@ -403,9 +404,18 @@ def test_measuring_a_calibration_repeats_the_rows_of_the_command_that_made_it(tm
     assert calibrated("--measure", path, "--out", tmp_path / "other.yaml") == 0
     again = capsys.readouterr().out.splitlines()
     assert made[1:] == again[1:] and [line.split()[0] for line in again[2:]] == ["7", "2", "3"]
-    assert "2 held-out crops" in again[0] and path.read_bytes() == before and not (tmp_path / "other.yaml").exists()
-    rows = np.array([line.split()[1:3] for line in again[3:]], float)
-    assert np.isfinite(rows).all()
+    assert "2 crops of pictures that were not fitted" in again[0]
+    assert path.read_bytes() == before and not (tmp_path / "other.yaml").exists()
+    rows = np.array([[cell.split("/") for cell in line.split()[1:]] for line in again[3:]], float)
+    assert rows.shape == (2, 3, 2) and np.isfinite(rows).all() and (rows[..., 0] > rows[..., 1]).all()
+
+
+def test_of_fewer_than_five_pictures_a_calibration_is_measured_on_the_same_ones(tmp_path):
+    for n in range(1, 7):
+        Image.new("RGB", (64, 64), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")
+        args = argparse.Namespace(input_path=tmp_path)
+        fitted, others = calibrating.pictures(args)
+        assert (fitted is others) == (n < 5) and len(fitted) + len(others) == (2 * n if n < 5 else n)
 
 
 MISTAKES = [

@@ -83,7 +83,7 @@ def distributions_of_the_demo():
 def modules_of_no_demo():
     """The installed packages that only other extras bring."""
     demo = distributions_of_the_demo()
-    assert {"torch", "omegaconf", "pillow", "numpy"} <= demo and not {"pytest", "matplotlib"} & demo
+    assert {"torch", "omegaconf", "pillow", "numpy", "matplotlib"} <= demo and "pytest" not in demo
     return sorted(
         module for module, owners in packages_distributions().items() if not demo & {canonicalize_name(owner) for owner in owners}
     )

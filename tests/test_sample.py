@@ -204,7 +204,7 @@ MISTAKES = [
     (["--scale", "2"], "--scale 2: calibrations ship for scale 1.0, 1.5, 2.5; give one of these"),
     (["--calls", "9"], "calls=9: this calibration holds budgets of 5, 6, 7, 8, 10 and 13 calls; the nearest are 8 and 10"),
     (["--calibration", "/nowhere.yaml"], "cannot be read"),
-    (["--calibration", OWN, "--scale", "2"], "guider is VanillaCFG here, it was fitted for IdentityGuider"),
+    (["--calibration", OWN, "--scale", "2"], "scale is 2.0 here, it was fitted for 1.0"),
     (["--calibration", OWN, "--interval", "2"], "--interval 2: the calibration decides that; leave it out"),
     (["--config", CALIBRATED, "--max-order", "1"], "--max-order 1: the calibration decides that"),
     (["--config", CALIBRATED, f"{GUIDER}.plan={{{{warmup: 2}}}}"], "plan={warmup: 2}: the calibration decides that"),

@@ -17,7 +17,7 @@ from .ode import EULER, calls_of_reference, solve_finely
 from .problem import Problem
 from .refine import budget_of
 from .scales import opened, scales_to_walk
-from .unseen import compared, left_out, say_what_is_not_better
+from .unseen import compared, left_out, say
 
 
 def calibrated(
@@ -55,7 +55,7 @@ def calibrated(
         for count in budgets:
             bar.say(f"{count} calls: check in the sampler itself")
             _require_landing(problem, denoiser, runs[0], seed, calibration, count, ends[count][0])
-    say_what_is_not_better(about)
+    say(about)
     return calibration
 
 

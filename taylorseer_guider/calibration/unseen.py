@@ -36,8 +36,8 @@ def compared(problem, decibels, alone):
     return {"samples": len(chosen), **figures}
 
 
-def say_what_is_not_better(about):
-    """Warn where samples that were left out say that a calibration is no better than `calls` alone, or where there are none."""
+def say(about):
+    """Log what left-out samples come to beside `calls` alone: a warning where that is no better, or where there are none."""
     if not all(about["unseen"].values()):
         logger.warning(
             "%d samples are too few to leave any out of the fit: nothing says how it serves others; give %d or more",
@@ -45,9 +45,10 @@ def say_what_is_not_better(about):
         )  # fmt: skip
         return
     for calls, unseen in about["unseen"].items():
-        if unseen["db"] < unseen["alone_db"] or unseen["worst"] < unseen["alone_worst"]:
-            logger.warning(
-                "%d calls, on %d samples left out of the fit: %.1f dB, the worst %.1f; `calls: %d` alone has %.1f and %.1f: "
-                "give more runs, and more different ones",
-                calls, unseen["samples"], unseen["db"], unseen["worst"], calls, unseen["alone_db"], unseen["alone_worst"],
-            )  # fmt: skip
+        better = unseen["db"] >= unseen["alone_db"] and unseen["worst"] >= unseen["alone_worst"]
+        logger.log(
+            logging.INFO if better else logging.WARNING,
+            "%d calls, on %d samples left out of the fit: %.1f dB, the worst %.1f; `calls: %d` alone has %.1f and %.1f%s",
+            calls, unseen["samples"], unseen["db"], unseen["worst"], calls, unseen["alone_db"], unseen["alone_worst"],
+            "" if better else ": give more runs, and more different ones",
+        )  # fmt: skip

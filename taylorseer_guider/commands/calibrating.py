@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import Calibration, calibrate, tiny
+from .. import calibrate, tiny
 from ..engines.errors import UserError, explained
 from ..engines.pictures import find_pictures, readable
 from ..tiny.photographs import HELD_OUT, TRAINING, photograph
@@ -17,11 +17,11 @@ EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
 
 
 def pictures(args):
-    """(to fit on, to measure on): uint8 arrays. Of a folder, every fifth picture is measured on, if there are that many."""
+    """(to fit on, to measure on): uint8 arrays. Of a folder, every fifth picture is measured on; of fewer than five, all."""
     if args.input_path is None:
         return [photograph(name) for name in TRAINING], [photograph(name) for name in HELD_OUT]
     found = [image for _, image in readable(find_pictures(args.input_path))]
-    return [image for i, image in enumerate(found) if i % 5 != 4], found[4::5] or found
+    return (found, found) if len(found) < 5 else ([image for i, image in enumerate(found) if i % 5 != 4], found[4::5])
 
 
 def crops(images, count, sizes, factor, rng):
@@ -38,7 +38,10 @@ def crops(images, count, sizes, factor, rng):
 
 
 def measured(job, engine, path, budgets, smalls, seed):
-    """Rows (calls, dB to the full run, dB to the exact solution); the first is the full run's own, whose second entry is None."""
+    """Rows (calls, dB to the full run, to the exact solution, and of `calls` alone to that): each but calls (mean, worst).
+
+    The first is the full run's own, in which the second and the last are None.
+    """
 
     def run(label, sampler, **more):
         found = []
@@ -50,20 +53,25 @@ def measured(job, engine, path, budgets, smalls, seed):
 
     baseline = job.full_sampler()
     exact, full = run("exact solution", baseline, num_steps=EXACT_STEPS), run("full run", baseline)
-    yield baseline.guider.report.calls, None, psnr(full, exact)
+    yield baseline.guider.report.calls, None, both(full, exact), None
     for calls in budgets:
-        sampler = job.sampler(calibration=str(path), calls=calls)
-        found = run(f"{calls} calls", sampler)
-        yield sampler.guider.report.calls, psnr(found, full), psnr(found, exact)
+        sampler, alone = job.sampler(calibration=str(path), calls=calls), job.sampler(calibration=None, calls=calls)
+        found, theirs = run(f"{calls} calls", sampler), run(f"{calls} calls alone", alone)
+        yield sampler.guider.report.calls, both(found, full), both(found, exact), both(theirs, exact)
 
 
-def table(rows, calibration):
+def both(pictures, references):
+    """dB, the mean and the worst."""
+    return psnr(pictures, references), psnr(pictures, references, of=min)
+
+
+def table(rows):
     """Aligned lines, the full run's first."""
-    (calls, _, exact), *others = rows
-    lines = [f"{'calls':>6} {'to full run':>12} {'to exact':>9}  nodes", f"{calls:>6} {'inf':>12} {decibels(exact):>9}  full run"]
-    for calls, full, exact in others:
-        nodes = " ".join(map(str, calibration.budgets[calls].nodes))
-        lines.append(f"{calls:>6} {decibels(full):>12} {decibels(exact):>9}  {nodes}")
+    lines = [f"{'calls':>6} {'to full run':>13} {'to exact':>13} {'`calls` alone':>13}"]
+    for calls, *figures in rows:
+        lines.append(
+            f"{calls:>6}" + "".join(f" {'-' if each is None else '/'.join(map(decibels, each)):>13}" for each in figures)
+        )
     return "\n".join(lines)
 
 
@@ -106,8 +114,9 @@ def calibrate_all(args):
         rows = list(measured(job, engine, path, args.budgets, smalls, 1000 + args.seed))
     fitted = "" if args.measure else f"fitted on {args.samples} crops; "
     at = f", scale {job.config.sampler_config.params.guider_config.params.get('scale'):g}" if args.scales else ""
-    print(f"{path}: {fitted}mean PSNR in dB on {args.check} {'held-out crops' if args.measure else 'others'}{at}")
-    print(table(rows, Calibration.load(path)))
+    where = "crops of pictures that were not fitted" if measure_on is not fit_on else "crops of the same pictures"
+    print(f"{path}: {fitted}PSNR in dB on {args.check} {where}, mean/worst{at}")
+    print(table(rows))
 
 
 def fit(job, engine, args, smalls):

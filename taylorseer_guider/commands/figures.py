@@ -1,6 +1,7 @@
 """What one picture cost and how near it came, as plain figures, as a summary and as the panels of a contact sheet."""
 
 from math import inf
+from statistics import fmean
 
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -11,15 +12,14 @@ from .pictures import WIDEST
 LOUDER = 8  # how much the contact sheet amplifies a difference
 
 
-def psnr(pictures, references):
-    """dB: the mean over ``pictures`` of each one's PSNR to its reference; None where one is its reference exactly.
+def psnr(pictures, references, of=fmean):
+    """dB: the mean ``of`` each picture's PSNR to its reference (or ``min``, the worst); None where that is inf, being exact.
 
     Pictures are in [-1, 1], so the data range is 2. They may differ in size from one another. Every dB of a command is this one,
     so that figures of one table, and of two, can stand side by side.
     """
-    values = [peak_signal_noise_ratio(*pair, data_range=2.0).item() for pair in zip(pictures, references, strict=True)]
-    mean = sum(values) / len(values)
-    return None if mean == inf else mean
+    found = of([peak_signal_noise_ratio(*pair, data_range=2.0).item() for pair in zip(pictures, references, strict=True)])
+    return None if found == inf else found
 
 
 def fidelity(picture, reference):

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Draw what decides whether forecasts pay on a model: one full run, followed, and the two lines of YAML to choose.
+"""Draw what decides whether forecasts pay on a model: one full run, followed, and the lines of YAML to choose.
 
 A PNG, a table and a JSON file for each picture. The run is the model's own, with every call made.
 """

@@ -57,7 +57,9 @@ class Foresight:
 
     def __post_init__(self):
         if self.course.stepping.method is None:
-            raise ValueError("how this sampler steps is not known: nothing is foretold of runs with fewer calls")
+            raise ValueError(
+                "runs with fewer calls are foretold for Euler's and Heun's samplers alone; map the model with one of them"
+            )
         _ = self.recalls
 
     @cached_property
