@@ -58,7 +58,7 @@ class Foresight:
     def __post_init__(self):
         if self.course.stepping.method is None:
             raise ValueError(
-                "runs with fewer calls are foretold for Euler's and Heun's samplers alone; map the model with one of them"
+                "fewer calls are foretold for Euler's and Heun's samplers alone; map the model with one"
             )
         _ = self.recalls
 
