@@ -186,10 +186,10 @@ def test_a_recall_says_what_was_said_where_it_was_asked():
             assert off < (0.03 if stop.corrector else 1e-12)
 
 
-def test_nothing_is_foretold_of_a_sampler_whose_steps_are_not_known():
+def test_nothing_is_foretold_of_a_multistep_sampler():
     course, *_ = followed("DPMPP2MSampler")
     found = survey(course, 2.0, 45.0)
-    assert found.choice is None and "not known" in found.why and found.rows == []
+    assert found.choice is None and "Euler's and Heun's samplers alone" in found.why and found.rows == []
     assert "Nothing is chosen" in say.table(found, "a run", course.calls)
     assert json.loads(say.as_json(found, {}))["choice"] is None
 

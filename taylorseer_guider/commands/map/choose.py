@@ -57,9 +57,7 @@ class Foresight:
 
     def __post_init__(self):
         if self.course.stepping.method is None:
-            raise ValueError(
-                "fewer calls are foretold for Euler's and Heun's samplers alone; map the model with one"
-            )
+            raise ValueError("fewer calls are foretold for Euler's and Heun's samplers alone; map the model with one")
         _ = self.recalls
 
     @cached_property
