@@ -164,4 +164,8 @@ def describe(sampler, stepping, guider, sigmas, served=False):
             f"{name} cannot be calibrated: it is not known how it steps; use EulerEDMSampler, HeunEDMSampler, "
             "ConcatSRHeunEDMSampler, DPMPP2MSampler, LinearMultistepSampler, or a subclass that does not step by itself"
         )
+    if torch.is_tensor(guider.scale) and guider.scale.numel() != 1:
+        raise ValueError(
+            f"scale is a tensor of {guider.scale.numel()} numbers: weights are for one scale; leave `calibration` out"
+        )
     return Fitted(stepping.name, guider.wrapped.__name__, (float(guider.scale),), tuple(sigmas))

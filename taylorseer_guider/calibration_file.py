@@ -5,6 +5,7 @@ strings and lists and checks each of them; nothing in a file is executed.
 """
 
 import os
+import threading
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from .hosts import SAMPLERS
 
 FORMATS = ONE_SCALE, RANGE, FREE = [f"taylorseer_guider calibration {number}" for number in (1, 2, 3)]
 MOST_SCALES = 3  # that weights are told for: the polynomial through them is of degree 2
+MOST_HELD = 100  # outputs that a row may weigh
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
 
 
@@ -120,7 +122,7 @@ class Calibration:
     def save(self, path: str | os.PathLike) -> None:
         """Write the file, whole or not at all."""
         path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             draft.write_text(self.to_yaml(), encoding="utf-8")
             draft.replace(path)
@@ -163,7 +165,7 @@ class Calibration:
         alone = version == ONE_SCALE or (version == FREE and "scale" in data)
         scales = (top.number("scale"),) if alone else top.rising("scales", MOST_SCALES)
         fitted = Fitted(top.text("sampler"), top.text("guider"), scales, top.schedule("sigmas"))
-        branches, history = top.whole("branches", 1, 2), top.whole("history", 1, 100)
+        branches, history = top.whole("branches", 1, 2), top.whole("history", 1, MOST_HELD)
         shape = fitted, branches, history
         budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
         if "calls" in data and list(top.wholes("calls", 1, len(fitted.sigmas))) != sorted(budgets):
@@ -188,9 +190,12 @@ def _budget(reader, calls, fitted, branches, history):
         raise ValueError(f"sigmas of budget {calls} end at {own[-1]}, not at 0")
     last, fitted = len(fitted.sigmas) - 2, replace(fitted, sigmas=own or fitted.sigmas)
     sigmas, rows = fitted.sigmas, tuple(_row(row, len(fitted.sigmas) - 2) for row in reader.rows("rows"))
-    held = 0
+    held, called = 0, set()
     for n, row in enumerate(rows):
         held += row.call
+        if row.call and row.sigma in called:
+            raise ValueError(f"row {n} of budget {calls} calls at sigma {row.sigma}, as one before it does")
+        called |= {row.sigma} if row.call else set()
         expected = (1 + branches * min(held, history)) * len(fitted.scales)
         if held == 0 or len(row.weights) != expected or len(row.low) not in (0, expected):
             raise ValueError(f"row {n} of budget {calls} has {len(row.weights)} weights, {expected} belong there")

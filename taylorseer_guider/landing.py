@@ -88,7 +88,7 @@ class Landing(Interpolate):
         start, end = self.schedule.nodes[step], self.schedule.end(step)
         unknown = int(called and corrector)  # to the predictor of this step: the newest output
         found, order = self._means(sigmas, start, end, unknown)
-        if called and end > 0:
+        if called and 0 < end < start:
             share = (2 if corrector else 1) * end / (start - end)
             found = [mean + share * off for mean, off in zip(found, self._off(sigmas, visit), strict=True)]
         return Weights(0.0, tuple(found), (), order, sum(map(abs, found)))

@@ -75,6 +75,8 @@ class Learner:
         try:
             if shape is None:
                 raise ValueError(f"{type(sampler).__name__} does not say what it samples")
+            if schedule.keys[-1] != 0:
+                raise ValueError(f"the schedule of {type(sampler).__name__} ends at sigma {schedule.keys[-1]:.4g}, not at 0")
             return describe(sampler, stepping(sampler), guider, schedule.keys, served=True), tuple(shape[1:])
         except (RuntimeError, TypeError, ValueError) as error:  # a scale for each sample, too
             self._say(str(error), "nothing is learnt: %s; these runs go by `calls: %d` alone", error, self.settings.calls)
@@ -91,7 +93,7 @@ class Learner:
             else:
                 self._known[key] = learnt
                 return found
-        return None
+        return alone if key in self._known else None
 
     def _made(self, of, learnt, key, known, alone, dtype):
         """The same by what was ``learnt`` from a run like ``of``. ValueError where that does not serve them."""
@@ -134,7 +136,7 @@ class Learner:
         """Learn from the recorded ``run``, unless that was done meanwhile. Raises nothing but what interrupts the program."""
         key = self._key(guider, run.schedule, run.sampler, run.recording.shape)
         with self._lock:
-            if key in self._known or key in self._busy:
+            if key is None or key in self._known or key in self._busy:
                 return
             self._busy.add(key)
         try:

@@ -49,7 +49,7 @@ def begin(guider, sigmas, sampler=None, x=None):
     ValueError where the guider's settings do not fit it.
     """
     known = stepping(sampler)
-    schedule = Schedule(sigmas, known.rising)
+    schedule = Schedule(sigmas, known.rising, known.visits)
     policy = (_policies.get() or partial(guider.policy, x=x))(schedule, sampler, sigmas.dtype)
     run = Run(policy, schedule, known, guider, sampler)
     run.called = is_calling(sampler)
@@ -63,7 +63,7 @@ def forget(sampler, before):
     """Drop the runs of ``sampler`` that began since ``before``, open runs of its guider."""
     for run in open_runs(sampler.guider):
         if run.sampler is sampler and all(run is not other for other in before):
-            run.ended = True
+            run.ended, run.recording = True, None
 
 
 def is_calling(sampler):

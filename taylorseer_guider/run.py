@@ -68,6 +68,7 @@ class Run:
         self._finite = Finite()
         self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
         self._answers = Answers(policy.keep.step, schedule) if policy.keep.step else None  # what a multistep host goes by
+        self._graded = False  # an output has come with a gradient
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
     # The questions.
@@ -113,7 +114,8 @@ class Run:
         Where what is held are not outputs of x's own shape but raw ones, nobody knows yet what their guided output will be.
         """
         visit, x = asked.visit, asked.x
-        found = None if visit.reason in REASONS else self.policy.inputs(visit, self.history)
+        raw = visit.reason in REASONS or self._forgotten(visit, x) or (self._graded and torch.is_grad_enabled())
+        found = None if raw else self.policy.inputs(visit, self.history)  # what is answered as it comes is asked for as it is
         if found is None or any(branch.shape != x.shape for branch in self.history.branches):
             return x, sigma
         visit.asked, weights = found
@@ -172,22 +174,23 @@ class Run:
         if not keep.count or visit.reason in REASONS:
             return own(combine(denoised), denoised)
         apart = keep.branches > 1
-        guided = None if apart else combine(denoised)
+        guided = None if apart or again else combine(denoised)
         branches = branches_of(denoised, asked.x, keep.branches) if apart else [denoised if again else guided]
         self.remember(visit, asked.x, branches)
         weights = self.policy.weights(visit, self.history)
         recorded = torch.is_grad_enabled() and denoised.requires_grad  # which a weighted sum would lose
         if recorded:
+            self._graded = True
             self.trust.doubt("gradients")
         if weights is None or recorded or self._forgotten(visit, asked.x):
-            return own(combine(denoised) if apart else guided, denoised)
+            return own(combine(denoised) if guided is None else guided, denoised)
         return self._made(asked, weights, combine, again)
 
     def _made(self, asked, weights, combine, again):
         """The guided output that ``weights`` make: one for the host's step."""
         output = self._weighted(asked.visit, asked.x, weights)
         guided = combine(output) if again else output
-        return guided if self._answers is None else self._answers.solved(asked.visit, asked.x, guided)
+        return guided if self._answers is None else self._answers.solved(asked.visit, asked.x, guided, own=not again)
 
     def remember(self, visit, x, branches):
         """Take the ``branches`` of a call's output into history."""

@@ -13,14 +13,15 @@ class Schedule:
 
     ``keys`` (1-d tensor, on any device; read once) are sigmas, or, where the sampler is ``rising``, square roots of
     alpha_cumprod, the share of the image in a variance-preserving x: sigma is sqrt(1 - key^2) / key, infinite at the key 0 of
-    pure noise, and the last key ends the schedule without being visited. ``nodes`` are the sigmas that may be called.
+    pure noise, and the last key ends the schedule without being visited. So does that of a sampler whose steps ask for one output
+    each (``visits``), be it 0 or not. ``nodes`` are the sigmas that may be called.
     """
 
-    def __init__(self, keys, rising=False):
+    def __init__(self, keys, rising=False, visits=None):
         self._keys = keys.detach().double().cpu()
         self.rising, self.keys = rising, self._keys.tolist()
         self.sigmas = [self.sigma(key) for key in self.keys]
-        self.nodes = self.sigmas[:-1] if rising else [sigma for sigma in self.sigmas if sigma > 0]
+        self.nodes = self.sigmas[:-1] if rising or visits == 1 else [sigma for sigma in self.sigmas if sigma > 0]
         self._rounded = {}  # dtype -> (the keys rounded to it, the index of each): hosts hand them over in the dtype of x
 
     def sigma(self, key):
@@ -34,7 +35,7 @@ class Schedule:
 
     def end(self, node):
         """The sigma at which the step from ``node`` ends."""
-        return (*self.nodes, 0.0)[node + 1]
+        return (*(self.nodes if self.rising else self.sigmas), 0.0)[node + 1]
 
     def is_at(self, node, sigma):
         """Whether ``sigma`` is that of ``node`` (None: of no node), but for what a host's dtype has rounded off."""

@@ -114,7 +114,7 @@ class Settings:
             whole_number("calls", self.calls, 1, "how many nodes call the denoiser")
         object.__setattr__(self, "calibration", path_of("calibration", self.calibration))
         if not isinstance(self.learn, bool):
-            object.__setattr__(self, "learn", path_of("learn", self.learn))
+            object.__setattr__(self, "learn", path_of("learn", self.learn) or False)
         for name, group in GROUPS.items():
             object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
         plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}
@@ -144,6 +144,8 @@ class Settings:
             raise ValueError(f"learn={self.learn!r}, calibration={self.calibration!r}: both bring plan and weights; leave one")
         if self.repeat_visits != "reuse":
             raise ValueError(f"repeat_visits={self.repeat_visits!r}: what `learn` finds reuses visits; leave one of the two out")
+        if self.step_threshold is not None:
+            raise ValueError(f"step_threshold={self.step_threshold!r}: `learn` makes as many calls as are said; leave one out")
         if not self.may_land:
             given = f"forecast.quantity={self.forecast.quantity!r}, basis={self.forecast.basis!r}"
             raise ValueError(f"{given}: `learn` goes from the solver's weights; leave `learn` out, or these")

@@ -28,10 +28,15 @@ class Skipping:
     """
 
 
+def _skips(sampler):
+    """Whether ``sampler`` has a guider whose samplers are to be wrapped. It may have none: any class can be in its family."""
+    return isinstance(getattr(sampler, "guider", None), Skipping)
+
+
 def _wrap_prepare_sampling_loop(original):
     @functools.wraps(original)
     def prepare_sampling_loop(self, *args, **kwargs):
-        if not isinstance(self.guider, Skipping):
+        if not _skips(self):
             return original(self, *args, **kwargs)
         before = loops.open_runs(self.guider)
         prepared = original(self, *args, **kwargs)
@@ -49,7 +54,7 @@ def _wrap_get_sigma_gen(original):
     @functools.wraps(original)
     def get_sigma_gen(self, num_sigmas, *args, **kwargs):
         steps = original(self, num_sigmas, *args, **kwargs)
-        return loops.claimed(steps, self.guider, self, num_sigmas) if isinstance(self.guider, Skipping) else steps
+        return loops.claimed(steps, self.guider, self, num_sigmas) if _skips(self) else steps
 
     return get_sigma_gen
 
@@ -64,7 +69,7 @@ def _wrap_gated(original):
     @functools.wraps(original)
     def gated(self, *args, **kwargs):
         given = place < len(args) or "denoiser" in kwargs  # else the host's own method says what is missing
-        if not given or not isinstance(self.guider, Skipping):
+        if not given or not _skips(self):
             return original(self, *args, **kwargs)
         with visits.gated(self.guider, args[place] if place < len(args) else kwargs["denoiser"]) as gate:
             if place < len(args):
@@ -79,7 +84,7 @@ def _wrap_call(original):
 
     @functools.wraps(original)
     def call(self, *args, **kwargs):
-        if not isinstance(self.guider, Skipping) or loops.is_calling(self):
+        if not _skips(self) or loops.is_calling(self):
             return gated(self, *args, **kwargs)  # a subclass whose __call__ calls its base's is one call
         with loops.calling(self) as begun:
             result = gated(self, *args, **kwargs)
@@ -95,7 +100,7 @@ def _wrap_denoise(original):
 
     @functools.wraps(original)
     def denoise(self, *args, **kwargs):
-        run = loops.current(self.guider) if isinstance(self.guider, Skipping) else None
+        run = loops.current(self.guider) if _skips(self) else None
         if run is not None and run.sampler is self and run.opening is None:
             self.guider.opens(run, self.denoise, args, kwargs)
         return gated(self, *args, **kwargs)
@@ -155,7 +160,8 @@ def attach(sampler: object) -> None:
     if not hasattr(sampler, "denoise"):
         raise TypeError(f"{type(sampler).__name__} has no method `denoise`: not a sampler of the sgm family")
     for cls in type(sampler).__mro__:
-        _wrap(cls)
+        if hasattr(cls, "denoise"):  # and not torch.nn.Module, whose __call__ is everybody's
+            _wrap(cls)
 
 
 def uninstall() -> None:
@@ -171,6 +177,6 @@ def uninstall() -> None:
 
 def rehearse(sampler: object, sigmas: torch.Tensor) -> None:
     """Plan a run of ``sampler`` over ``sigmas`` without sampling: ValueError where the guider's settings do not fit it."""
-    if isinstance(sampler.guider, Skipping):
+    if _skips(sampler):
         with loops.calling(sampler):
             loops.begin(sampler.guider, sigmas, sampler)

@@ -104,13 +104,13 @@ class Answers:
         told = list(self._told)[:node]
         return len(told) == min(node, self.step.earlier) and all(one.serves(node - n, x) for n, one in enumerate(told, start=1))
 
-    def solved(self, visit, x, answer):
-        """What leads the host where ``answer``, which is the run's own and written into, would have led Euler's method."""
+    def solved(self, visit, x, answer, own):
+        """What leads the host where ``answer`` would have led Euler's method: written into it, if it is the run's ``own``."""
         sigmas = [self.schedule.nodes[visit.node], *(told.sigma for told in self._told)]
         of_x, of_answer, *others = self.step.solved(self.schedule.end(visit.node), sigmas)
         pairs = [(of_answer, answer), (of_x, x.to(answer.device)), *zip(others, self.tensors, strict=True)]
         weights, tensors = nonzero(pairs)
-        return answer if weights == (1.0,) else weighted_sum(weights, tensors, out=answer)
+        return answer if weights == (1.0,) else weighted_sum(weights, tensors, out=answer if own else None)
 
     @torch.no_grad()
     def remember(self, visit, x, answer):

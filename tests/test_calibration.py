@@ -161,7 +161,7 @@ def test_a_half_precision_host_is_fitted_as_near_as_rounding_allows(tmp_path):
     [
         ({"num_steps": 3}, r"schedule is 4 sigmas.*fitted for 21 sigmas"),
         ({"scale": 1.5}, "scale is 1.5 here, it was fitted for 2.0"),
-        ({"scale": 1}, "guider is IdentityGuider here, it was fitted for VanillaCFG"),
+        ({"scale": 1}, "scale is 1.0 here, it was fitted for 2.0"),
         ({"guider_config": {"target": IDENTITY}}, "guider is IdentityGuider here"),
     ],
 )
@@ -356,3 +356,66 @@ def test_what_left_out_samples_come_to_is_logged_and_what_is_no_better_than_call
     assert [log.levelno for log in caplog.records] == [logging.WARNING, logging.INFO]
     assert "8 calls, on 5 samples left out" in caplog.text and "`calls: 10` alone has 29.0 and 24.0" in caplog.text
     assert caplog.text.count("give more runs") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calls": []}, "calls=.*give a number of calls"),
+        ({"calls": 0}, "calls=0: give a whole number from 1 up"),
+        ({"calls": 3, "history": 101}, "history=101: 100 outputs may be weighed at most"),
+        ({"calls": 3, "peak": 0}, "peak=0: give a number above 0"),
+        ({"calls": 3, "peak": math.nan}, "peak=nan"),
+        ({"calls": 3, "peak": "2"}, "peak='2'"),
+        ({"calls": 3, "scales": 2.0}, "scales=2.0: give a list"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_for_is_said_before_a_call(problem, options, message):
+    before = problem.calls
+    with pytest.raises(ValueError, match=message):
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, runs(problem, 1, 4), **{**QUICK, **options})
+    assert problem.calls == before
+
+
+def test_a_schedule_that_stops_short_of_0_is_refused_before_a_call(problem):
+    built, before = sampler("EulerEDMSampler", scale=SCALE), problem.calls
+    built.discretization = lambda n, device="cpu": torch.tensor([40.0, 10.0, 3.0, 1.0])
+    with pytest.raises(ValueError, match="only a schedule of sigmas that fall to 0"):
+        calibrate(built, problem, runs(problem, 1, 4), calls=2, **QUICK)
+    assert problem.calls == before
+
+
+def test_a_folder_is_of_its_runs(problem, tmp_path):
+    """The same noise under another condition is another run."""
+    given, options = runs(problem, 2, 4), {**QUICK, "calls": 3, "folder": tmp_path}
+    calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, given, **options)
+    given[1]["cond"] = {"vector": -given[1]["cond"]["vector"]}
+    with pytest.raises(ValueError, match="holds another calibration.*runs"):
+        calibrate(sampler("EulerEDMSampler", scale=SCALE), problem, given, **options)
+
+
+@pytest.mark.parametrize("name", ["EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler"])
+def test_a_denoiser_may_answer_in_bfloat16(name):
+    wide = GaussianMixture((4,), dtype=torch.float32)
+    found = calibrate(sampler(name, scale=SCALE), lambda *inputs: wide(*inputs).bfloat16(), runs(wide, 1, 12), calls=6, **QUICK)
+    assert found.about["unseen"][6]["db"] > 25
+
+
+def test_a_samplers_own_denoise_stays(problem):
+    built = sampler("EulerEDMSampler", scale=SCALE)
+    own = built.denoise
+
+    def denoise(x, denoiser, sigma, cond, uc):
+        return own(x, denoiser, sigma, cond, uc)
+
+    built.denoise = denoise
+    calibrate(built, problem, runs(problem, 1, 4), calls=3, **QUICK)
+    assert built.denoise is denoise
+
+
+def test_a_scale_of_several_numbers_is_refused(euler_file, problem):
+    built = sampler("EulerEDMSampler", scale=SCALE, calibration=euler_file)
+    built.guider.__dict__["scale"] = torch.full((2, 1), SCALE)
+    with pytest.raises(ValueError, match="scale is a tensor of 2 numbers.*leave `calibration` out"):
+        built(problem, *problem.inputs())

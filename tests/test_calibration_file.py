@@ -1,5 +1,6 @@
 """The file of a calibration: it reads back as it was saved, and what is malformed, cut off or hostile is refused in one line."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -174,3 +175,37 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path):
     assert not trap.exists()
     with pytest.raises(ValueError, match="cannot be read"):
         Calibration.load(tmp_path)
+
+
+def test_no_file_calls_twice_at_one_sigma(tmp_path):
+    """Of two outputs at one sigma one is held, and the weights would be those of others."""
+    data = edited(("sampler",), "HeunEDMSampler")
+    visits = [(0, 4.0, True), (0, 1.0, True), (1, 1.0, True), (1, 0.1, False), (2, 0.1, False)]
+    data["budgets"] = {3: data["budgets"][2] | {"nodes": [0, 1], "rows": []}}
+    data["calls"], held = [3], 0
+    for step, sigma, call in visits:
+        held += call
+        row = {"step": step, "sigma": sigma, "call": call, "weights": [0.1] * (1 + 2 * held), "low": [], "residual": 0.0}
+        data["budgets"][3]["rows"].append(row)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(ValueError, match="row 2 of budget 3 calls at sigma 1.0, as one before it does"):
+        Calibration.load(tmp_path / "c.yaml")
+
+
+def test_threads_may_save_to_one_path(tmp_path):
+    faults = []
+
+    def save():
+        try:
+            for _ in range(20):
+                example().save(tmp_path / "c.yaml")
+        except OSError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=save) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults and [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+    assert Calibration.load(tmp_path / "c.yaml") == example()

@@ -123,3 +123,9 @@ def test_half_types_are_accumulated_in_float32():
 def test_the_weighted_sum_takes_tensors_that_are_not_contiguous():
     terms = [torch.randn(4, 5, 6).transpose(0, 2), torch.randn(6, 5, 4)]
     torch.testing.assert_close(weighted_sum([0.5, 2.0], terms), 0.5 * terms[0] + 2.0 * terms[1])
+
+
+@pytest.mark.parametrize("size", [4, 700])
+def test_a_sum_fills_memory_that_lies_otherwise(size):
+    one, out = torch.randn(3, size, size), torch.empty(3, size, size).mT
+    assert torch.equal(weighted_sum([0.5, 0.25], [one, one], out=out), one * 0.75) and not out.is_contiguous()

@@ -189,3 +189,17 @@ def test_the_pages_table_is_what_is_measured():
     assert measured.keys() == stated.keys()
     for name, row in measured.items():
         assert row == pytest.approx(stated[name], abs=0.002, rel=0.01), name
+
+
+def test_a_loop_that_is_cancelled_after_its_first_visit_spoils_one_more_at_most():
+    guided = Guided()
+    model = Forecasting(guided, schedule(), sampler=sampling.sample_euler, scale=SCALE)
+    fresh = sample("euler", model, guided)
+
+    def cancel(state):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sample("euler", model, guided, callback=cancel)
+    sample("euler", model, guided)
+    assert torch.equal(sample("euler", model, guided), fresh)

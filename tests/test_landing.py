@@ -192,3 +192,48 @@ def test_shares_of_a_stretch_are_a_mean_over_one_over_sigma():
     assert sum(shares) == pytest.approx(1) and all(share > 0 for share in shares)
     mean_of_sigma = sum(share * point for share, point in zip(shares, points, strict=True))
     assert mean_of_sigma == pytest.approx(math.log(8.0 / 0.5) / (1 / 0.5 - 1 / 8.0), rel=1e-4)
+
+
+class Listed:
+    """A schedule that is given."""
+
+    def __init__(self, *sigmas):
+        self.sigmas = torch.tensor(sigmas)
+
+    def __call__(self, n, device="cpu"):
+        return self.sigmas
+
+
+@pytest.mark.parametrize("name", [*HOSTS, "DPMPP2MSampler", "LinearMultistepSampler"])
+def test_as_many_calls_are_made_as_are_said_where_a_schedule_stops_short_of_0(name):
+    problem, built = GaussianMixture(), sampler(name, scale=1.0, calls=5)
+    built.discretization = Listed(*sampler(name).discretization(20)[:12].tolist())
+    full = sampler(name, VANILLA, scale=1.0)
+    full.discretization = built.discretization
+    found, aimed = built(problem, *problem.inputs()), full(problem, *problem.inputs())
+    assert built.guider.report.calls == 5
+    assert float((found - aimed).norm() / aimed.norm()) < 0.1
+
+
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("options", [{}, {"interval": 1}, {"calls": 4}, {"plan": {"nodes": [0, 2, 4]}}, {"step_threshold": 5.0}])
+def test_a_schedule_may_stand_still(name, options):
+    problem, built = GaussianMixture(), sampler(name, scale=1.0, **options)
+    built.discretization = Listed(40.0, 10.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 0.0)
+    assert built(problem, *problem.inputs()).isfinite().all()
+
+
+def test_where_an_output_has_a_gradient_the_denoiser_is_asked_at_the_hosts_own_sigmas():
+    problem, share, built = (
+        GaussianMixture(),
+        torch.ones((), dtype=torch.float64, requires_grad=True),
+        sampler(HOSTS[0], scale=1.0),
+    )
+    known, seen = built.discretization(20)[:-1].tolist(), []
+
+    def denoiser(x, sigma, cond):
+        seen.append(float(sigma[0]))
+        return problem(x.detach(), sigma, cond) * share
+
+    built(denoiser, *problem.inputs())
+    assert len(seen) > 1 and all(sigma in known for sigma in seen)

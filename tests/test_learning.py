@@ -17,7 +17,7 @@ from taylorseer_guider import learning as learning_module
 from taylorseer_guider import learnt as learnt_module
 from taylorseer_guider.calibration import learn as laboratory
 from taylorseer_guider.recording import Recording
-from taylorseer_guider.standalone import mixture
+from taylorseer_guider.standalone import mixture, sampling
 
 # What is learnt, what it costs, and how good it is.
 
@@ -344,6 +344,40 @@ def test_a_guider_whose_scale_is_many_numbers_learns_nothing(caplog):
     problem, built = problem_of(), sampler("HeunEDMSampler", **LEARN)
     built.guider.__dict__["scale"] = torch.full((2, 1, 1, 1), SCALE, dtype=torch.float64)
     assert counted(built, problem, problem.inputs())[1] == CALLS and "nothing is learnt" in said(caplog)[0].getMessage()
+
+
+class Cut:
+    """A schedule that stops short of 0."""
+
+    def __call__(self, n, device="cpu"):
+        return sampler("HeunEDMSampler").discretization(20)[:12]
+
+
+def test_a_schedule_that_does_not_end_at_0_goes_by_calls_alone(caplog):
+    problem, built = problem_of(), sampler("HeunEDMSampler", **{**LEARN, "calls": 5})
+    built.discretization = Cut()
+    assert [counted(built, problem, problem.inputs(seed=seed))[1] for seed in range(3)] == [5, 5, 5]
+    assert [each.getMessage().count("ends at sigma 0.7059, not at 0") for each in said(caplog)] == [1]
+
+
+class PreparesByItsBase(sampling.HeunEDMSampler):
+    def prepare_sampling_loop(self, *args, **kwargs):
+        return super().prepare_sampling_loop(*args, **kwargs)
+
+
+def test_a_sampler_that_prepares_by_its_bases_method_learns_once(monkeypatch, caplog):
+    monkeypatch.setattr(sampling, "PreparesByItsBase", PreparesByItsBase, raising=False)
+    problem, built = taught("PreparesByItsBase")
+    assert not said(caplog) and counted(built, problem, problem.inputs(seed=3))[1] == CALLS
+    built.guider.scale = 3.0
+    assert counted(built, problem, problem.inputs(seed=3))[1] > 39
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_precision_run_teaches_too(dtype):
+    problem, built = taught(problem=problem_of(dtype=dtype))
+    assert built.guider.report.learnt.calibration is not None
+    assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
 
 
 # The recording.

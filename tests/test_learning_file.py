@@ -64,6 +64,7 @@ def test_mistakes_are_said_at_construction(tmp_path):
         "what `learn` finds reuses visits": {"repeat_visits": "compute"},
         "forecast.quantity='eps'.*goes from the solver's weights": {"forecast": {"quantity": "eps"}},
         "learn=3": {"learn": 3},
+        "step_threshold=3.0: `learn` makes as many calls as are said": {"step_threshold": 3.0},
         "there is no such folder": {"learn": str(tmp_path / "none" / "learnt.yaml")},
         "holds budgets of 8 calls": {"learn": str(path), "calls": 9},
     }.items():

@@ -113,3 +113,7 @@ def test_flat_names_of_grouped_options_still_work_and_say_once_where_they_have_g
 def test_a_mistake_in_a_group_names_the_group(options, message):
     with pytest.raises(ValueError, match=message):
         TaylorSeerGuider(**options)
+
+
+def test_a_null_is_as_if_it_were_left_out():
+    assert TaylorSeerGuider(calls=8, learn=None).settings.learn is False

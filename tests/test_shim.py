@@ -181,3 +181,26 @@ def test_a_loop_over_the_end_of_the_schedule_is_forecast_at_the_sigmas_that_it_v
     assert [visit.node for visit in visits] == [node for node in range(8, 20) for _ in range(2)][1:]
     assert [visit.step for visit in visits] == [step for step in range(8, 20) for _ in range(2)][:-1]
     assert [visit.node for visit in visits if visit.action == "call"] == [8, 9, 12, 15, 18]
+
+
+def test_attaching_a_module_leaves_all_others_alone():
+    """``__call__`` of torch.nn.Module is everybody's."""
+
+    class Sampler(torch.nn.Module):
+        def denoise(self, x, denoiser, sigma, cond, uc):
+            return self.guider(denoiser(*self.guider.prepare_inputs(x, sigma, cond, uc)), sigma)
+
+    before, one = torch.nn.Module.__call__, Sampler()
+    shim.attach(one)
+    assert torch.nn.Module.__call__ is before and torch.nn.Linear(2, 2)(torch.ones(1, 2)).shape == (1, 2)
+    one.guider = TaylorSeerGuider(scale=1.0)
+    x = torch.ones(1, 3)
+    assert torch.equal(one.denoise(x, lambda x, sigma, cond: x / 2, torch.ones(1), {}, {}), x / 2)
+
+
+def test_a_class_that_is_wrapped_may_have_no_guider():
+    class Bare(sampling.EulerEDMSampler):
+        def __init__(self):
+            self.verbose = False
+
+    assert list(Bare().get_sigma_gen(3)) == [0, 1]

@@ -361,3 +361,30 @@ def test_a_subclass_may_have_a_constructor_of_its_own():
 def test_the_class_of_a_guider_makes_guiders_of_whatever_class_is_asked_for(options):
     made = type(TaylorSeerGuider(scale=3.0))(**options)
     assert isinstance(made, IdentityGuider) and not isinstance(made, VanillaCFG)
+
+
+class Keeping(VanillaCFG):
+    """Keeps what it gave, as guiders with momentum do."""
+
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.kept = []
+
+    def __call__(self, x, sigma, step=0):
+        guided = super().__call__(x, sigma)
+        self.kept.append((guided, guided.clone()))
+        return guided
+
+
+class TellsTheStep(DPMPP2MSampler):
+    def denoise(self, x, denoiser, sigma, cond, uc):
+        return self.guider(denoiser(*self.guider.prepare_inputs(x, sigma, cond, uc)), sigma, 0)
+
+
+def test_what_a_wrapped_guider_keeps_is_not_written_into_and_it_combines_once_a_visit():
+    problem, built = GaussianMixture(), sampler("DPMPP2MSampler")
+    built.__class__ = TellsTheStep
+    built.guider = TaylorSeerGuider(scale=2.0, guider_config={"target": f"{__name__}.Keeping"})
+    built(problem, *problem.inputs())
+    assert len(built.guider.kept) == len(built.guider.report.visits) == 20 > built.guider.report.calls
+    assert all(torch.equal(*pair) for pair in built.guider.kept)

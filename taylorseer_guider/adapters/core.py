@@ -56,27 +56,29 @@ class Forecaster:
 
     def begin(self, sigmas: torch.Tensor) -> None:
         """Another loop begins, over ``sigmas``."""
-        schedule = Schedule(sigmas, self.stepping.rising)
+        schedule = Schedule(sigmas, self.stepping.rising, self.stepping.visits)
         require_sigmas(schedule)
         self._begin(schedule)
 
-    def _begin(self, schedule):
+    def _begin(self, schedule, stepping=None):
+        """A loop begins whose ``stepping`` is another one than the sampler's, if one is given."""
         self.end(quietly=True)
-        self._run, self._thread = Run(self._policy(schedule), schedule, self.stepping, self), threading.get_ident()
+        stepping = stepping or self.stepping
+        self._run, self._thread = Run(self._policy(schedule, stepping), schedule, stepping, self), threading.get_ident()
         return self._run
 
-    def _policy(self, schedule):
-        settings = self._settings(len(schedule.nodes))
+    def _policy(self, schedule, stepping):
+        settings = self._settings(len(schedule.nodes), stepping)
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
-        return unfitted(settings, schedule, self.stepping, self.scale, self.movable)
+        return unfitted(settings, schedule, stepping, self.scale, self.movable)
 
-    def _settings(self, nodes):
+    def _settings(self, nodes, stepping):
         """The settings, and what is safe where noise may be added and the user has not said what else to do."""
         safe = {} if BUDGETS & self._given else {"calls": (nodes + 1) // 2}
         if "repeat_visits" not in self._given:
             safe["repeat_visits"] = "compute"
-        return replace(self.settings, **safe) if self.stepping.noisy else self.settings
+        return replace(self.settings, **safe) if stepping.noisy else self.settings
 
     def visit(
         self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[..., torch.Tensor], step: int | None = None
@@ -113,9 +115,10 @@ class Forecaster:
         if step is None and self._rises(run, key):
             run = self._begin(run.schedule)
         if step is None and self._strays(run, key, sigma.dtype):
-            logger.warning("the sampler does not step as %s does: it is one that is not known", self.stepping)
-            self.stepping = UNKNOWN
-            run = self._begin(run.schedule)
+            logger.warning("the sampler does not step as %s does: it is one that is not known", run.stepping)
+            if not run.place.again(run.schedule.sigma(key)):  # else it may be that a loop was left after its first visit
+                self.stepping = UNKNOWN
+            run = self._begin(run.schedule, UNKNOWN)
         asked = run.ask(x, key, sigma.dtype, gated=True)
         asked.gated = True
         return asked
@@ -129,7 +132,7 @@ class Forecaster:
 
     def _strays(self, run, key, dtype):
         """Whether a visit is not at the node where the stepping has it: another sampler than was named, churn, or tiles."""
-        visits, node = self.stepping.visits, None if math.isnan(key) else run.schedule.node(key, dtype, None)
+        visits, node = run.stepping.visits, None if math.isnan(key) else run.schedule.node(key, dtype, None)
         begun = run.report.visits[0].node if run.report.visits else node
         if not visits or begun is None or node is None:
             return False

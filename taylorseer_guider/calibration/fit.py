@@ -7,9 +7,10 @@ import torch
 
 from .. import loops
 from ..calibrated import describe, policy_for
-from ..calibration_file import Calibration
+from ..calibration_file import MOST_HELD, Calibration
 from ..hosts import stepping
 from ..shim import Skipping
+from ..values import positive_number, whole_number
 from .budgets import Start, alone, most_calls, solved
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
@@ -25,7 +26,7 @@ def calibrated(
 ):  # fmt: skip
     """See ``taylorseer_guider.calibrate``."""
     runs = list(runs)
-    budgets = _checked(sampler, runs, calls, history, substeps, refine)
+    budgets = _checked(sampler, runs, calls, history, substeps, refine, peak)
     scales, told = scales_to_walk(sampler.guider.scale, scales, degree)
     fitted = replace(describe(sampler, stepping(sampler), sampler.guider, (), served=True), sampler=EULER, scales=told)
     with Progress(progress) as bar:
@@ -40,7 +41,7 @@ def calibrated(
         )  # fmt: skip
         grid = start.grid(budgets)
         options = {"history": history, "low": low, "peak": peak, "from": start.checksum}
-        journal = Journal(folder, _job(fitted, problem, substeps, output, budgets), options)
+        journal = Journal(folder, _job(fitted, problem, substeps, output, budgets, runs), options)
         later = [most_calls(count, problem, refine, start) for count in budgets]
         problem = replace(problem, references=_references(problem, grid, substeps, journal, bar, sum(later)))
         found, unseen, ends = {}, {}, {}
@@ -59,24 +60,28 @@ def calibrated(
     return calibration
 
 
-def _checked(sampler, runs, calls, history, substeps, refine):
+def _checked(sampler, runs, calls, history, substeps, refine, peak):
     """The budgets, sorted. Raises ValueError for what cannot be asked for."""
     if not isinstance(getattr(sampler, "guider", None), Skipping):
         found = type(getattr(sampler, "guider", None)).__name__
         raise ValueError(f"the sampler's guider is {found}; name taylorseer_guider.TaylorSeerGuider in its guider_config")
     if not runs:
         raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
-    budgets = sorted(set(calls)) if isinstance(calls, (Sequence, set)) else [calls]
-    named = [("history", history), ("substeps", substeps)]
-    for name, value in [*(("calls", count) for count in budgets), *named]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r}: give a whole number from 1 up")
-    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
-        raise ValueError(f"refine={refine!r}: give a whole number from 0 (no gradient) up")
+    budgets = list(calls) if isinstance(calls, (Sequence, set)) else [calls]
+    if not budgets:
+        raise ValueError(f"calls={calls!r}: give a number of calls, or a list of them")
+    for count in budgets:
+        whole_number("calls", count, 1, "how many calls a run makes")
+    whole_number("history", history, 1, "outputs that an answer may weigh")
+    whole_number("substeps", substeps, 1, "steps of the reference between two sigmas")
+    whole_number("refine", refine, 0, "gradients of each budget; 0: none")
+    if history > MOST_HELD:
+        raise ValueError(f"history={history}: {MOST_HELD} outputs may be weighed at most")
+    positive_number("peak", peak, "the range of a sample's values, such as 2.0 for pictures in [-1, 1]")
     if refine and torch.is_inference_mode_enabled():
         why = "torch.inference_mode lets no gradient through"
         raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")
-    return budgets
+    return sorted(set(budgets))
 
 
 def _common_schedule(probes, budgets):
@@ -84,8 +89,8 @@ def _common_schedule(probes, budgets):
     sigmas = probes[0].sigmas
     if any(probe.sigmas != sigmas for probe in probes):
         raise ValueError("the runs have different schedules; calibrate each on its own")
-    if len(sigmas) < 2 or not all(a > b >= 0 for a, b in zip(sigmas, sigmas[1:], strict=False)):
-        raise ValueError(f"only a schedule of falling sigmas can be calibrated, not {sigmas[:3]} ... {sigmas[-2:]}")
+    if len(sigmas) < 2 or sigmas[-1] != 0 or not all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)):
+        raise ValueError(f"only a schedule of sigmas that fall to 0 can be calibrated, not {sigmas[:3]} ... {sigmas[-2:]}")
     if budgets[-1] >= len(sigmas):
         raise ValueError(f"calls={budgets[-1]}: the schedule has {len(sigmas) - 1} nodes, and each is called once at most")
     return sigmas
@@ -114,7 +119,7 @@ def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended
         policy = policy_for(calibration, replace(guider.settings, calls=calls), ours, stepping(sampler), probe.dtype)
         with loops.following(lambda *_: policy):
             ended = sampler(denoiser, **copied(run))
-    rounding = 2000 * torch.finfo(ended.dtype).eps
+    rounding = 2000 * max(torch.finfo(dtype).eps for dtype in (ended.dtype, problem.references[0].first[0].dtype))
     ended, fit_ended = ended.cpu(), fit_ended.double()
     distance = float((ended.double() - fit_ended).norm() / fit_ended.norm().clamp(min=1e-12))
     if distance > min(max(rounding, 1e-3), 0.2):
@@ -124,12 +129,23 @@ def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended
         )
 
 
-def _job(fitted, problem, substeps, output, budgets):
-    """What recordings depend on, as plain values: starting points stand for the runs, the first ``output`` for the model."""
+def _job(fitted, problem, substeps, output, budgets, runs):
+    """What recordings depend on, as plain values: sums over tensors stand for the runs, the first ``output`` for the model."""
     starts = [float(probe.x.double().sum()) for probe in problem.probes]
     scales, model = [float(probe.scale) for probe in problem.probes], f"{float(output.double().sum()):.5g}"
     known = {"branches": problem.branches, "substeps": substeps, "starts": starts, "runs at": scales, "model": model}
+    known["runs"] = [list(_sums(run)) for run in runs]
     return {**vars(fitted), **known, "budgets": budgets}
+
+
+def _sums(value):
+    """A sum over each tensor inside dictionaries, lists and tuples that tells it from others, as text."""
+    if isinstance(value, torch.Tensor):
+        flat = value.detach().flatten().to("cpu", torch.float64)
+        yield f"{float(flat @ torch.arange(1, len(flat) + 1, dtype=torch.float64).cos()):.5g}"
+    elif isinstance(value, (dict, list, tuple)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _sums(inner)
 
 
 def _about(sampler, problem, scales, substeps, refine, seed):

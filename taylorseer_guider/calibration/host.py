@@ -128,8 +128,7 @@ class Probe:
 
 def _first_visit(sampler, denoiser, run, seed, policy):
     """Arguments of the first ``denoise`` of ``sampler(denoiser, **run)``, bound to its parameters."""
-    method = sampler.denoise
-    found = []
+    method, found, own = sampler.denoise, [], getattr(sampler, "__dict__", {}).get("denoise")
 
     def stop(*args, **kwargs):
         found.append(inspect.signature(method).bind(*args, **kwargs))
@@ -143,6 +142,8 @@ def _first_visit(sampler, denoiser, run, seed, policy):
         return found[0]
     finally:
         del sampler.denoise
+        if own is not None:
+            sampler.denoise = own
     raise ValueError(f"{type(sampler).__name__} ran to its end without asking for an output through `denoise`")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import torch
@@ -106,7 +107,7 @@ class Journal:
 
 def _replace(path, write):
     """Have ``write(draft)`` make the file ``path``, whole or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}")
+    draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         write(draft)
         draft.replace(path)

@@ -2,11 +2,13 @@
 
 import bisect
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 
 from ..forecast import newton_weights
+from ..schedule import ROUNDED
 from .ode import Walker, stops, substeps
 
 SUBSTEPS = 4  # of the corrected solution, in each of the host's steps
@@ -23,8 +25,10 @@ class Recollection:
 
     def __init__(self, visits, method, sigmas):
         self.stops, self.sigmas = stops(method, sigmas), sigmas
-        if [stop.sigma for stop in self.stops] != [visit.sigma for visit in visits]:
+        pairs = zip(self.stops, visits, strict=False)
+        if len(self.stops) != len(visits) or not all(math.isclose(a.sigma, b.sigma or 0, rel_tol=ROUNDED) for a, b in pairs):
             raise ValueError(f"its {len(visits)} visits are not those of {method.title()}'s method over its schedule")
+        visits = [replace(visit, sigma=stop.sigma) for stop, visit in zip(self.stops, visits, strict=True)]  # as x's dtype had it
         found = dict(zip(self.stops, visits, strict=True))
         self.known = [visit for stop, visit in found.items() if not stop.corrector]  # node by node
         self.x, self.us = self.known[0].x, [-math.asinh(visit.sigma) for visit in self.known]

@@ -8,6 +8,7 @@ solved over runs at all scales at once.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -27,6 +28,8 @@ def scales_to_walk(own, scales, degree):
     """
     if scales is None:
         return [own], (float(own),)
+    if not isinstance(scales, (Sequence, set)):
+        raise ValueError(f"scales={scales!r}: give a list of two or more; for one scale, build the guider with it")
     scales = sorted({float(scale) for scale in scales})
     if len(scales) < 2 or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise ValueError(f"scales={scales}: give two or more different numbers above 0; for one scale, build the guider with it")
