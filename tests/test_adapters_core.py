@@ -1,6 +1,8 @@
 """The core of the adapters: which visits it asks the model about, what it answers, and where one loop ends and another begins."""
 
+import copy
 import math
+import pickle
 import threading
 
 import pytest
@@ -227,3 +229,8 @@ def test_new_sigmas_begin_another_loop():
 def test_what_cannot_be_is_said_at_construction(options, said):
     with pytest.raises(ValueError, match=said):
         forecaster(**options)
+
+
+def test_a_forecaster_can_be_copied_and_pickled():
+    for made in (copy.deepcopy(forecaster()), pickle.loads(pickle.dumps(forecaster()))):
+        assert torch.equal(answers(made, Line(), SIGMAS)[-1], answers(forecaster(), Line(), SIGMAS)[-1])

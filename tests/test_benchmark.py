@@ -297,3 +297,21 @@ def test_the_readme_shows_what_the_rows_say():
         ours = [tables.two(tables.at(rows, label, 8), 0) for label in tables.DUELS]
         learned = tables.two(tables.at(taught, learnt.LEARNT, 8), 0)
         assert cells == [ours[0], learned, said[0], ours[1], said[1], tables.two(tables.full_run(rows), 0)], title
+
+
+def test_a_store_that_was_stopped_in_its_first_line_begins_anew(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for torn in ("", '{"made": {"workl'):
+        path.write_text(torn)
+        store.Store(path, {"workload": "mixture"}).add(row("DPM++2M", [40.0], 5))
+        assert len(store.Store(path, {"workload": "mixture"}).rows) == 1
+
+
+def test_the_exact_solution_of_one_network_is_not_taken_for_that_of_another(tmp_path):
+    first = replace(mixture.held_out(1.0, 1), exact_steps=4, weights="one")
+    path = tmp_path / "references.safetensors"
+    known, _ = compare.references(first, path)
+    before = first.calls
+    assert torch.equal(compare.references(first, path)[0], known) and first.calls == before > 0
+    other = replace(first, denoiser=lambda x, sigma, cond: 0 * x, weights="two")
+    assert not torch.equal(compare.references(other, path)[0], known)

@@ -66,6 +66,11 @@ def test_a_folder_a_picture_and_its_json_are_the_same_result(tmp_path, page):
     assert [code for code, *_ in shown] == [0, 0, 0]
     assert len({text for _, text, *_ in shown}) == 1
     assert page(tmp_path / "out", path, path)[1] == shown[0][1]
+    for beside in ("_full", "_sheet"):  # each of its pictures
+        (tmp_path / "out" / f"{path.stem}{beside}.png").touch()
+        assert page(tmp_path / "out" / f"{path.stem}{beside}.png")[1] == shown[0][1]
+    (tmp_path / "out" / "cat_x4_trajectory.json").write_text("{}")  # a map
+    assert page(tmp_path / "out")[:2] == shown[0][:2]
 
 
 def test_methods_and_budgets_of_one_picture_stand_side_by_side_and_other_seeds_and_pictures_apart(tmp_path, page):
@@ -103,6 +108,8 @@ def test_what_is_not_there_or_broken_is_named_and_the_rest_is_shown(tmp_path, pa
     cut.with_suffix(".png").write_bytes(cut.with_suffix(".png").read_bytes()[:60])
     write_flat(odd.with_name(f"{odd.stem}_original.png"), 0, (5, 5))
     foreign.write_text('[{"loss": 1}]')
+    for name, figures in (("f", {"report": [1]}), ("g", {"report": {"visits": [3]}}), ("h", {"made_from": []})):
+        write_result(tmp_path / "out", name=name, **figures)
     code, _, content, said = page(tmp_path / "out")
     assert code == 1
     assert [group["name"] for group in content["groups"]] == ["b, seed 0", "cat_x4, seed 0", "e, seed 0"]
@@ -115,7 +122,7 @@ def test_what_is_not_there_or_broken_is_named_and_the_rest_is_shown(tmp_path, pa
         f"{odd.stem}_original.png: not of the size of {odd.stem}.png; {odd.stem} is shown without it",
     ):
         assert f"taylorseer-compare: {line}" in said or f"/{line}" in said, said
-    assert said.count("taylorseer-compare: ") == 6
+    assert said.count("taylorseer-compare: ") == 9 and said.count("(TypeError") == 3
 
 
 @pytest.mark.parametrize(

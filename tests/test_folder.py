@@ -2,12 +2,14 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from taylorseer_guider import tiny
@@ -15,9 +17,10 @@ from taylorseer_guider.commands import estimate, sample
 from taylorseer_guider.commands.folder import Picture, Task, Work
 from taylorseer_guider.commands.job import Job
 from taylorseer_guider.commands.origin import origin
+from taylorseer_guider.commands.pictures import replacing
 from taylorseer_guider.commands.progress import Progress
 from taylorseer_guider.commands.results import read_folder, read_record
-from taylorseer_guider.engines.pictures import named_apart
+from taylorseer_guider.engines.pictures import named_apart, read_picture
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 GUIDER = "sampler_config.params.guider_config.params"
@@ -276,3 +279,59 @@ def test_progress_counts_what_other_processes_wrote_by_its_size(tmp_path):
         assert (progress.bar.n, progress.bar.desc) == (60, "1 of 3 pictures")
         failed.append(("b", "broken"))
     assert (progress.bar.n, progress.bar.desc) == (70, "2 of 3 pictures")
+
+
+# Names, and other mistakes of the disk.
+
+
+def test_a_name_that_is_too_long_for_the_disk_is_cut_and_told_apart(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    names = ["a", "b" * 200 + "1", "b" * 200 + "2", "z"]
+    for n, name in enumerate(names):
+        picture(folder / f"{name}.png", (50 * n, 0, 0))
+    assert run("--input-path", folder, "--compare", out=out) == 0
+    first = made(out)
+    assert len(read_folder(out)) == 4 and max(map(len, first)) <= 255
+    assert run("--input-path", folder, "--compare", out=out) == 0 and made(out) == first
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_line(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+    assert run("--input-path", picture(tmp_path / "b.png"), "--report", out=out) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "report.html" in said[-1] and said[-1].startswith("taylorseer-sample: ") and (out / f"{STEM}.png").exists()
+
+
+def test_a_word_that_is_too_long_for_a_name_is_one_line(tmp_path, capsys):
+    for words in (["w" * 300], ["--input-path", "w" * 300]):
+        assert run(*words, out=tmp_path) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_a_result_was_made_from_does_not_depend_on_the_working_folder(tmp_path, monkeypatch):
+    def told(kind):
+        config = {"engine": {"params": {"inference_type": kind}}, "sampler_config": {"params": {"guider_config": {"params": {}}}}}
+        return origin(SimpleNamespace(config=OmegaConf.create(config), dtype="float32"), None)["config"]
+
+    before = told("full"), told("ar2")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "ar2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert (told("full"), told("ar2")) == before and before[0] != before[1]
+
+
+def test_two_commands_may_write_one_file(tmp_path):
+    """Of two processes: their drafts are two files."""
+    with replacing(tmp_path / "a.txt") as draft:
+        assert str(os.getpid()) in draft.name
+        draft.write_text("a")
+    assert (tmp_path / "a.txt").read_text() == "a" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_grey_that_is_transparent_becomes_white(tmp_path):
+    values = np.full((4, 4), 49152, np.uint16)
+    values[0, 0] = 1000
+    Image.fromarray(values).save(tmp_path / "grey.png", transparency=49152)
+    found = read_picture(tmp_path / "grey.png")
+    assert (found[0, 0] == round(1000 / 257)).all() and (found[1:] == 255).all()

@@ -282,9 +282,21 @@ def test_the_configs_own_options_are_left_out_and_its_wrapped_guider_stays(tmp_p
     assert job.config.sampler_config.params.guider_config.params == {"scale": 2.0}
 
 
+def test_a_picture_that_cannot_be_mapped_stops_no_other(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, size in (("a", (1, 1)), ("b", (48, 48))):
+        Image.new("RGB", size).save(folder / f"{name}.png")
+    (folder / "c.png").write_text("torn")
+    words = ["--input-path", folder, "--shrink-first", "--num-steps", 2, "--out-dir", tmp_path / "out"]
+    assert trajectory.main([str(word) for word in words]) == 1
+    assert [path.name[:2] for path in (tmp_path / "out").glob("*.png")] == ["b_"]
+
+
 MISTAKES = [
     (["--check", "0"], "give a whole number from 1"),
     (["--check", "30"], "30"),
+    (["--num-steps", "1"], "--num-steps 1: a map shows"),
     (["--input-path", "/nowhere.png"], "/nowhere.png"),
     (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
 ]

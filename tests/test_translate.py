@@ -100,7 +100,7 @@ def test_what_else_a_calibration_is_for_is_still_asked(tmp_path):
     with pytest.raises(ValueError, match=r"schedule is 9 sigmas.*fitted for 21 sigmas"):
         sample("DPMPP2MSampler", problem, scale=1.5, calibration=file, num_steps=8)
     with pytest.raises(ValueError, match="guider is IdentityGuider here"):
-        sample("EulerEDMSampler", problem, calibration=file, guider_config={"target": IDENTITY})
+        sample("EulerEDMSampler", problem, scale=1.5, calibration=file, guider_config={"target": IDENTITY})
 
 
 def test_the_answer_that_leads_to_the_end_of_a_step_is_the_one_that_it_was_answered_by():

@@ -4,6 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -89,11 +90,24 @@ def follow_the_eye(workload, todo, store, exact, budgets):
 
 
 def references(workload, path):
-    """(pictures of the exact solution, of the full run) on the CPU, from ``path`` where they are there for as many pictures."""
-    found = load_file(path) if path.exists() else {}
+    """(pictures of the exact solution, of the full run) on the CPU.
+
+    They are those of ``path`` where that has as many, of the same network.
+    """
+    found = _kept(path, workload.weights)
     if len(found.get("exact", ())) != len(workload.noise):
         runs = {"exact": reference(workload), "full": sampled(workload, FULL_RUN)[0]}
         found = {name: workload.pictures(x).cpu() for name, x in runs.items()}
         with replacing(path) as partial:
-            save_file({name: pictures.contiguous() for name, pictures in found.items()}, partial)
+            known = {"weights": workload.weights} if workload.weights else None
+            save_file({name: pictures.contiguous() for name, pictures in found.items()}, partial, known)
     return found["exact"], found["full"]
+
+
+def _kept(path, weights):
+    """What the file ``path`` has of a network with these ``weights`` (a digest, or None)."""
+    if not path.exists():
+        return {}
+    with safe_open(path, "pt") as file:
+        same = (file.metadata() or {}).get("weights") == weights
+    return load_file(path) if same else {}

@@ -11,6 +11,7 @@ from time import perf_counter
 from safetensors.torch import load_file, save_file
 
 from taylorseer_guider import Calibration, calibrate
+from taylorseer_guider.commands.origin import digest_of_file
 from taylorseer_guider.commands.pictures import replacing, write_text
 
 from .devices import moved
@@ -111,7 +112,8 @@ def fit(kind, scale, budgets, folder, count=None, device="cpu"):
     What is fitted then or later is fitted on ``device``.
     """
     count = count or kind.fitted_on
-    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}"  # what was fitted on fewer pictures is another fit
+    network = "" if kind.network is None else f"-{digest_of_file(kind.network)[:8]}"
+    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}{network}"  # on fewer pictures it is another fit
     folder.mkdir(parents=True, exist_ok=True)
     fits = Fits(folder, kind, moved(kind.training(scale, count), device))
     found = {path: Calibration.load(path) for path in kind.calibrations}

@@ -21,14 +21,14 @@ class Store:
     def __init__(self, path, made, about=None, device="cpu"):
         self.path, self.device, self.rows = Path(path), name_of(device), []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
+        if self.path.exists() and contents(self.path)[0]:
             self._read(made)
-        else:
-            self._append({"made": made, "about": about})
+        else:  # or it was cut off in its first line
+            write_text(self.path, json.dumps({"made": made, "about": about}) + "\n")
 
     def _read(self, made):
         whole, torn = contents(self.path)
-        before = whole[0].get("made") if whole else None
+        before = whole[0].get("made")
         if before != json.loads(json.dumps(made)):
             raise UserError(f"{self.path}: made with {before}, now it is {made}; name another --out-dir, or remove that file")
         self.rows = whole[1:]

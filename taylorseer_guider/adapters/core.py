@@ -49,10 +49,21 @@ class Forecaster:
         **options,
     ) -> None:  # fmt: skip
         self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
-        self._given = regrouped(options).keys()
+        self._given = frozenset(regrouped(options))
         self._run = self._report = self._thread = None
         if sigmas is not None:
             self.begin(sigmas)
+
+    def __getstate__(self):
+        """A copy has the options and the sigmas, and no loop under way."""
+        keys = self._run and self._run.schedule.keys
+        return {**vars(self), "_run": None, "_report": None, "_thread": None, "keys": keys}
+
+    def __setstate__(self, state):
+        keys = state.pop("keys")
+        vars(self).update(state)
+        if keys:
+            self.begin(torch.tensor(keys, dtype=torch.float64))
 
     def begin(self, sigmas: torch.Tensor) -> None:
         """Another loop begins, over ``sigmas``."""

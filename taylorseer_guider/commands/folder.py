@@ -1,5 +1,6 @@
 """What a command is to make: which pictures, and which of their results are there already."""
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from .results import read_record
 
 NOT_TILED = "only the embedded model is made in tiles, and not where `learn`, `plan.tolerance` or a sampler's noise would tell " \
             "one tile from another; leave it out"  # fmt: skip
+LONGEST = 210  # bytes of a name but for a digest: the names of all files that begin with it keep below a disk's 255
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,14 @@ def task_of(args, engine, picture, seed, tiled, made_from):
 
 
 def named(folder, job, engine, task):
-    """``task`` with its name: where the result of another picture has that, one with a part of the digest of its own."""
+    """``task`` with its name: one with a part of the digest of its own, where the result of another picture has that, or where a
+    long name is cut.
+    """
     picture, enlarged = task.picture, f"_x{engine.factor}" if engine.factor > 1 else ""
-    for mark in ("", f"-{str(picture.content)[:8]}"):
-        name = f"{picture.name}{mark}{enlarged}_{job.name}_seed{task.seed}"
+    rest, own = f"{enlarged}_{job.name}_seed{task.seed}", f"-{str(picture.content)[:8]}"
+    stem = os.fsencode(picture.name)[: LONGEST - len(os.fsencode(rest))].decode(errors="ignore")
+    for mark in ("", own) if stem == picture.name else (own,):
+        name = f"{stem}{mark}{rest}"
         record = read_record(folder, name)
         if not record or record.get("source") == picture.address or record["made_from"].get("picture") == picture.content:
             break

@@ -1,5 +1,6 @@
 """Files written without leaving halves, and the contact sheet."""
 
+import os
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,7 +13,7 @@ NARROWEST, WIDEST = 240, 768  # of one of its panels: a caption fits, and a larg
 @contextmanager
 def replacing(path):
     """A file beside ``path`` to write to; it takes the place of ``path`` only when all went well."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(path)

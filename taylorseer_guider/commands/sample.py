@@ -5,6 +5,7 @@ Figures are of pictures as files hold them, in 8 bit.
 """
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def parse(argv, prog=PROG):
 def refuse_second_path(parser, path, words):
     """One line for a picture among ``words``, which are for ``key.path=value``."""
     for word in words:
-        if "=" not in word and (Path(word).suffix.lower() in SUFFIXES or Path(word).exists()):
+        there = os.path.exists(word)  # noqa: PTH110 - which a word that is too long for a name is not
+        if "=" not in word and (Path(word).suffix.lower() in SUFFIXES or there):
             one = f"--input-path takes one path, and has {path}; put several pictures into one folder, and name that"
             parser.error(f"{word}: {one if path else 'give a path with --input-path'}")
 
@@ -89,4 +91,4 @@ def run(args):
 def main(argv=None, prog=PROG):
     args = parse(argv, prog)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    return exit_code(prog, lambda: run(args), (ValueError, FloatingPointError), "finished pictures are kept")
+    return exit_code(prog, lambda: run(args), (ValueError, FloatingPointError, OSError), "finished pictures are kept")

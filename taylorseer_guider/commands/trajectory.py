@@ -34,7 +34,7 @@ def parse(argv, prog=PROG):
 def run(args):
     from .map.command import map_all
 
-    map_all(args)
+    return map_all(args)
 
 
 def main(argv=None, prog=PROG):

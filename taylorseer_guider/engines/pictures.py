@@ -95,10 +95,14 @@ def read_picture(path, factor=1):
     ``LARGEST`` pixels when it is ``factor`` times larger, which is seen before it is decoded.
     """
     with readable_file(path, factor) as opened:
-        picture = ImageOps.exif_transpose(opened)
+        picture, clear = ImageOps.exif_transpose(opened), None
         if picture.mode.startswith("I") or picture.mode == "F":
-            picture = eight_bits(np.asarray(picture), 1 if picture.mode == "F" else 65535)
+            values = np.asarray(picture)
+            clear = values == opened.info.get("transparency")  # the grey that is transparent, if there is one
+            picture = eight_bits(values, 1 if picture.mode == "F" else 65535)
         picture = picture.convert("RGBA")
+        if clear is not None:
+            picture.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
         return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 

@@ -30,6 +30,7 @@ class Workload:
     edm: dict = field(default_factory=lambda: {"sigma_min": 0.002, "sigma_max": 40.0})  # EDM's schedule
     exact_steps: int = 80  # of Heun, for the exact solution
     decode: Callable = field(default=lambda x, cond: x, repr=False)  # (x, cond) -> (N, C, H, W) in [-1, 1]
+    weights: str | None = None  # a digest of them, where there have been others
     calls: int = 0
     branches: float = 0.0
     seconds: float = 0.0

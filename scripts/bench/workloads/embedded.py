@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from taylorseer_guider import tiny
+from taylorseer_guider.commands.origin import digest_of_file
 from taylorseer_guider.tiny.model import edm_denoiser
 from taylorseer_guider.tiny.photographs import HELD_OUT, TRAINING, photograph
 
@@ -50,7 +51,8 @@ def enlarging(images, scale, seed, dtype=torch.float32):
     noise = torch.stack([draw(n) for n in range(len(images))])
     cond, uc = {"concat": enlarged}, {"concat": torch.zeros_like(enlarged)}
     denoiser = tiny.load_denoiser() if dtype == torch.float32 else low_precision(dtype)
-    return Workload("embedded", scale, denoiser, noise, cond, uc, decode=lambda x, cond: tiny.with_residual(x, cond["concat"]))
+    decode = lambda x, cond: tiny.with_residual(x, cond["concat"])  # noqa: E731
+    return Workload("embedded", scale, denoiser, noise, cond, uc, decode=decode, weights=digest_of_file(tiny.WEIGHTS))
 
 
 def low_precision(dtype):

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from ...calibration.host import Probe
-from ...engines.errors import explained
-from ...engines.pictures import readable
+from ...engines.errors import UserError, explained
+from ...engines.pictures import logger, read_picture
 from ...settings import MOVED, OPTIONS
 from ...tiny.photographs import photograph
 from ..configuration import steps_name
@@ -25,25 +25,37 @@ from .survey import survey
 
 
 def map_all(args):
-    """Do what trajectory.py was asked for."""
+    """Do what trajectory.py was asked for. The exit code: 1 where some of several pictures could not be mapped."""
     require()
     job = bare(Job.of(args))
+    if (steps := job.config.sampler_config.params.num_steps) < 2:
+        raise UserError(f"--num-steps {steps}: a map shows how outputs move from step to step; give 2 or more")
     engine = job.engine()
     rehearse(job.full_sampler())
     for calls in args.check:
         rehearse(job.sampler(calls=calls))
     with into(args.out_dir):
         pass
-    for name, small, _ in engine.inputs(pictures(args, engine), args.shrink_first):
-        map_one(job, args, engine, name, small)
+    found, broken = sources(args, engine), []
+    for name, file in found.items():
+        try:
+            for _, small, _ in engine.inputs(picture(name, file, args, engine), args.shrink_first):
+                map_one(job, args, engine, name, small)
+        except UserError as error:
+            if len(broken) + 1 == len(found):
+                raise
+            broken.append(file)
+            logger.warning("skipped: %s", error)
+    return 1 if broken else 0
 
 
-def pictures(args, engine):
-    """(name, uint8 (H, W, 3)) each: the pictures of --input-path, read as they are asked for, or the --photograph."""
-    found = sources(args, engine)
-    if args.input_path is None:
-        return [(name, photograph(name)) for name in found if engine.takes_pictures]
-    return readable(found, 1 if args.shrink_first else engine.factor)
+def picture(name, file, args, engine):
+    """[(name, uint8 (H, W, 3))] of a ``file``, or of a photograph of ours; [] where the model takes none."""
+    if not engine.takes_pictures:
+        return []
+    if file is None:
+        return [(name, photograph(name))]
+    return [(name, read_picture(file, 1 if args.shrink_first else engine.factor))]
 
 
 def bare(job):

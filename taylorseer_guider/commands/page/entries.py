@@ -10,6 +10,9 @@ from ...checks import first_line
 from ...engines.errors import UserError
 from ..results import SUFFIXES
 
+SHEET = "_sheet"  # behind the name of a result, in that of its contact sheet
+OTHERS = ("_trajectory.json", "report.json")  # maps, and what commands before 0.4 wrote
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -47,8 +50,10 @@ def _files(result):
     if not result.exists():
         raise UserError(f"{result}: no such file or folder; name a folder that sample.py wrote, or one of its pictures")
     if not result.is_dir():
-        return [result.with_suffix(".json")]
-    found = sorted(file for file in result.glob("*.json") if file.name != "report.json")  # that of commands before 0.4
+        stems = [result.stem, *(result.stem.removesuffix(suffix) for suffix in (*SUFFIXES.values(), SHEET))]
+        records = [result.with_name(f"{stem}.json") for stem in stems]
+        return [next((record for record in records if record.exists()), records[0])]
+    found = sorted(file for file in result.glob("*.json") if not file.name.endswith(OTHERS))
     if not found:
         raise UserError(f"{result}: no result of sample.py in this folder (a JSON beside each picture); name another")
     return found
@@ -80,6 +85,9 @@ def _require(figures):
     _ = [figures[name] for name in ("name", "job", "seed", "made_from", "pictures")]
     if not isinstance(figures["calls"], int):
         raise TypeError("calls: not a whole number")
+    if not isinstance(figures["made_from"], dict):
+        raise TypeError("made_from: not a mapping")
+    _ = [visit["action"] for visit in (figures.get("report") or {}).get("visits") or []]
 
 
 def _size(file):
