@@ -156,6 +156,7 @@ class Run:
             self.recording.take(visit, asked.x, guided, getattr(self.guider, "scale", None))
         if self._answers is not None:
             self._answers.remember(visit, asked.x, guided)
+            self._hold()
         self.place.visited.append(visit.sigma or math.nan)
         visit.seconds = perf_counter() - asked.started
         self._finite.read(visit.number - LATE)
@@ -197,6 +198,10 @@ class Run:
         for branch in branches:
             self._finite.note(branch, visit, OUTPUT)
         self.history.take(visit, x, branches, self._keep_for(x, branches[0]), self.schedule)
+        self._hold()
+
+    def _hold(self):
+        """Count what is held now."""
         self.report.hold([*self.history.branches, *self.history.means, *(self._answers.tensors if self._answers else [])])
 
     def _keep_for(self, x, output):

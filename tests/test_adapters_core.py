@@ -234,3 +234,11 @@ def test_what_cannot_be_is_said_at_construction(options, said):
 def test_a_forecaster_can_be_copied_and_pickled():
     for made in (copy.deepcopy(forecaster()), pickle.loads(pickle.dumps(forecaster()))):
         assert torch.equal(answers(made, Line(), SIGMAS)[-1], answers(forecaster(), Line(), SIGMAS)[-1])
+
+
+def test_loops_of_one_visit_are_loops_of_their_own():
+    """Of a sampler that is not known, on a schedule of one step."""
+    made, model = forecaster((14.0, 0.0)), Line()
+    for n in range(1, 4):
+        answers(made, model, [14.0])
+        assert made.report.calls == len(made.report.visits) == 1 and len(model.calls) == n

@@ -1,5 +1,6 @@
 """``--devices``: a folder's pictures shared out among processes, killed on the way, and gone on with."""
 
+import logging
 import os
 import signal
 import socket
@@ -200,3 +201,13 @@ def test_every_task_is_dealt_once_and_the_large_ones_first(count):
         sizes = [module.tasks[number].pixels for number in numbers if number < count]
         assert sizes == sorted(sizes, reverse=True)
     assert sorted(task.name for task in dealt) == sorted(task.name for task in work.todo)
+
+
+def test_a_process_that_died_is_one_line(capsys):
+    """Which Lightning tells its log, at a level that is not shown, before it kills the others."""
+    from taylorseer_guider.commands.devices import Died
+
+    said = "Child process with PID 7 terminated with code -9. Forcefully terminating all other processes to avoid zombies"
+    Died().emit(logging.LogRecord("lightning", logging.INFO, "", 0, said, None, None))
+    line = capsys.readouterr().err.strip()
+    assert "a process died with code -9 (killed, perhaps for want of memory)" in line and "run the same command again" in line

@@ -335,3 +335,11 @@ def test_the_grey_that_is_transparent_becomes_white(tmp_path):
     Image.fromarray(values).save(tmp_path / "grey.png", transparency=49152)
     found = read_picture(tmp_path / "grey.png")
     assert (found[0, 0] == round(1000 / 257)).all() and (found[1:] == 255).all()
+
+
+def test_where_a_tolerance_decides_the_most_that_a_run_can_take_is_foretold(tmp_path):
+    config = OmegaConf.load(CONFIGS / "tiny_taylorseer.yaml")
+    config.sampler_config.params.guider_config.params = {"scale": 1, "plan": {"tolerance": 0.05}}
+    OmegaConf.save(config, tmp_path / "own.yaml")
+    job = Job.of(sample.parse(["--config", str(tmp_path / "own.yaml")]))
+    assert estimate.rate(job, job.engine(), compare=False).calls == 39

@@ -2,7 +2,9 @@
 
 import json
 
-from problems import GaussianMixture, sample
+import pytest
+
+from problems import GaussianMixture, sample, sampler
 
 
 def report():
@@ -31,3 +33,12 @@ def test_the_dictionary_survives_json():
     again = json.loads(json.dumps(run.to_dict()))
     assert again == run.to_dict()
     assert again["calls"] == 7 and again["visits"][0]["sigma"] == run.visits[0].sigma
+
+
+@pytest.mark.parametrize(("name", "steps", "held"), [("DPMPP2MSampler", 20, 2), ("LinearMultistepSampler", 2, 3)])
+def test_the_peak_counts_what_a_multistep_run_remembers(name, steps, held):
+    problem = GaussianMixture()
+    x, *conditions = problem.inputs()
+    built = sampler(name, scale=1.0, num_steps=steps, calls=1)
+    built(problem, x, *conditions)
+    assert built.guider.report.peak_bytes == held * x.numel() * x.element_size()

@@ -138,8 +138,10 @@ class Forecaster:
         return self._thread == threading.get_ident()
 
     def _rises(self, run, key):
+        """Whether a visit is above the one before, or, where all are at the one node that there is, not below it."""
         before = run.report.visits[-1].sigma if run.report.visits else None
-        return before is not None and run.schedule.sigma(key) > before * (1 + NEAR)
+        least = 1 - NEAR if len(run.schedule.nodes) == 1 else 1 + NEAR
+        return before is not None and run.schedule.sigma(key) > before * least
 
     def _strays(self, run, key, dtype):
         """Whether a visit is not at the node where the stepping has it: another sampler than was named, churn, or tiles."""

@@ -6,6 +6,8 @@ what it made by itself. Nothing passes between them until all are done.
 
 import logging
 import os
+import signal
+import sys
 import warnings
 from datetime import timedelta
 
@@ -16,6 +18,7 @@ from ..engines.errors import UserError
 from .job import Job
 from .making import Maker, begin, sum_up
 from .progress import Progress
+from .sample import PROG
 
 try:
     import pytorch_lightning as pl
@@ -86,11 +89,26 @@ class Writer(BasePredictionWriter):
         self.progress.__exit__()
 
 
+class Died(logging.Handler):
+    """Says what Lightning tells its log when a process has died: the others are killed then, and nothing else is said."""
+
+    def emit(self, record):
+        told = record.getMessage()
+        if "terminated with code" in told:
+            code = told.rpartition("terminated with code ")[2].split(".")[0]
+            why = " (killed, perhaps for want of memory)" if code == f"-{signal.SIGKILL.value}" else ""
+            remedy = "finished pictures are kept: run the same command again, with fewer --devices if need be"
+            print(f"\n{PROG}: a process died with code {code}{why}; {remedy}", file=sys.stderr, flush=True)
+
+
 def trainer_for(args, job, writer):
     """Lightning's trainer on the devices that ``args`` ask for; quiet, and patient. UserError where they are not there."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=name)
+    observer = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
+    observer.setLevel(logging.INFO)  # which it logs at before it kills all processes, since one has died
+    observer.handlers = [Died()]
     accelerator = "gpu" if job.device == "cuda" else "cpu"
     try:
         return pl.Trainer(

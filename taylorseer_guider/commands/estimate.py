@@ -25,7 +25,9 @@ class Rate:
 
 
 def rate(job, engine, compare):
-    """The Rate of ``job``, measured on ``PROBE`` pixels of grey. Where it learns, that of its full run, which comes first."""
+    """The Rate of ``job``, measured on ``PROBE`` pixels of grey. Where it learns, that of its full run, which comes first; where
+    ``plan.tolerance`` decides at each visit, that of the full run, which is the most that it can be.
+    """
     grey, calls, branches = torch.zeros(1, 3, PROBE, PROBE), 0, 1
 
     def counted(x, *args, **kwargs):
@@ -34,8 +36,9 @@ def rate(job, engine, compare):
         return x  # nothing is run: calls are planned, not answered
 
     sampler = job.sampler()
-    learns = getattr(getattr(sampler.guider, "settings", None), "learn", False)
-    for each in [job.full_sampler()] * bool(compare or learns) + [sampler] * (not learns):
+    settings = getattr(sampler.guider, "settings", None)
+    learns, open_end = (settings.learn, settings.plan.tolerance is not None) if settings else (False, False)
+    for each in [job.full_sampler()] * (bool(compare or learns) + open_end) + [sampler] * (not learns and not open_end):
         with torch.inference_mode():
             each(counted, **engine.arguments(grey, 0))
     first, second = (seconds_of(lambda: engine.warm_up(grey), job.device) for _ in range(2))

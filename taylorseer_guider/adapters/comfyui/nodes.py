@@ -32,7 +32,10 @@ class TaylorSeer:
 
     def patch(self, model, calls, options=""):
         """A clone of ``model`` with the wrappers. ValueError for options that are unknown or out of range."""
-        given = {**read(options), **({"calls": calls} if calls else {})}
+        given = read(options)
+        if calls and given.get("calls", calls) != calls:
+            raise ValueError(f"calls={calls}: the options say calls: {given['calls']}; leave one of the two out")
+        given |= {"calls": calls} if calls else {}
         checked(given)
         model = model.clone()
         for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, partial(sampled, given)), (WrappersMP.PREDICT_NOISE, predicted)):
@@ -75,6 +78,9 @@ def begun(options, guider, sampler, sigmas):
     function, sigmas = getattr(sampler, "sampler_function", None), noise_of(guider, sigmas)
     if len(sigmas) < 2 or not (sigmas[:-1] > sigmas[1:]).all():
         return None
+    if (options.get("calls") or 0) > (steps := int((sigmas > 0).sum())):  # a second pass, of a part of the steps
+        logger.info("TaylorSeer: calls=%d, and there are %d steps: the model is run at each of them", options["calls"], steps)
+        options = {**options, "calls": steps}
     if flows(guider) and stepping(function).method is None:
         options = {**options, "forecast": {"quantity": "denoised", **options.get("forecast", {})}}
     return forecaster(function, sigmas, guider.cfg if type(guider) is CFGGuider else math.inf, **options)

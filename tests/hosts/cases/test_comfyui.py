@@ -203,6 +203,7 @@ def test_a_second_node_takes_the_place_of_the_first(studio):
         (0, "- interval", "give one option a line"),
         (0, "3", "give one option a line"),
         (3, "plan: {nodes: [0]}", "leave one"),
+        (4, "calls: 3", "calls=4: the options say calls: 3; leave one"),
     ],
 )
 def test_a_mistake_is_said_by_the_node(studio, calls, options, said):
@@ -210,9 +211,10 @@ def test_a_mistake_is_said_by_the_node(studio, calls, options, said):
         studio.node(calls, options)
 
 
-def test_more_calls_than_steps_are_said_when_the_steps_are_known(studio):
-    with pytest.raises(ValueError, match="calls=30: this schedule has 20 nodes"):
-        studio.sample(studio.node(calls=30))
+def test_where_there_are_fewer_steps_than_calls_the_model_is_run_at_each_of_them(studio):
+    """As in the second pass of a workflow."""
+    assert studio.sample(studio.node(calls=30))[1] == 20
+    assert studio.sample(studio.node(calls=10), start_step=12)[1] == 8
 
 
 def test_the_folder_alone_is_a_custom_node(comfy, tmp_path):
