@@ -39,8 +39,8 @@ def map_all(args):
     found, broken = sources(args, engine), []
     for name, file in found.items():
         try:
-            for _, small, _ in engine.inputs(picture(name, file, args, engine), args.shrink_first):
-                map_one(job, args, engine, name, small)
+            for enlarged, small, _ in engine.inputs(picture(name, file, args, engine), args.shrink_first):
+                map_one(job, args, engine, enlarged, small)
         except UserError as error:
             if len(broken) + 1 == len(found):
                 raise
