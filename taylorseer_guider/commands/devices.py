@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 
@@ -18,7 +19,6 @@ from ..engines.errors import UserError
 from .job import Job
 from .making import Maker, begin, sum_up
 from .progress import Progress
-from .sample import PROG
 
 try:
     import pytorch_lightning as pl
@@ -98,7 +98,7 @@ class Died(logging.Handler):
             code = told.rpartition("terminated with code ")[2].split(".")[0]
             why = " (killed, perhaps for want of memory)" if code == f"-{signal.SIGKILL.value}" else ""
             remedy = "finished pictures are kept: run the same command again, with fewer --devices if need be"
-            print(f"\n{PROG}: a process died with code {code}{why}; {remedy}", file=sys.stderr, flush=True)
+            print(f"\n{Path(sys.argv[0]).name}: a process died with code {code}{why}; {remedy}", file=sys.stderr, flush=True)
 
 
 def trainer_for(args, job, writer):
