@@ -1,8 +1,9 @@
 """The policy with a calibration: what is called, and what answers weigh, comes from its file."""
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,9 @@ from .reschedule import on_schedule
 from .schedule import ROUNDED
 from .settings import History
 from .translate import as_euler, as_heun
+
+logger = logging.getLogger(__name__)
+FINER = 0.9  # of the last sigma that was fitted: a schedule that goes on below is another one, whose picture differs
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
     moved = not same_schedule(sigmas, fitted.sigmas, dtype)
     if moved:
         require_within(known, fitted, budget)
+    if goes_on(known, fitted):
+        _say_it_goes_on(known.sigmas[-2], fitted.sigmas[-2])
     history, asked = calibration.history, {}
     if ours == "heun" and (moved or theirs == "euler"):
         history += 1
@@ -95,6 +101,19 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
         budget = as_heun(budget, sigmas, branches)
     calibration = replace(calibration, fitted=replace(known, sigmas=sigmas), history=history)
     return Calibrated(calibration, budget, settings.history, step=stepping.step, asked=asked)
+
+
+def goes_on(fitted, run):
+    """Whether the schedule of ``run`` goes on well below the last sigma of the one that was ``fitted``, whose picture is made."""
+    return run.sigmas[-2] < FINER * fitted.sigmas[-2]
+
+
+@cache
+def _say_it_goes_on(fitted, run):
+    logger.warning(
+        "the calibration was fitted on a schedule whose last sigma is %.3g, and makes the picture of that one; this one goes on "
+        "to %.3g: calibrate with as many steps", fitted, run,
+    )  # fmt: skip
 
 
 def require_same(fitted, run, dtype):

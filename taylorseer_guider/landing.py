@@ -140,7 +140,7 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     strength = scale if math.isfinite(scale) else USUAL
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     if lands and movable and settings.plans_nothing:
-        settings = replace(settings, calls=math.ceil(len(schedule.nodes) / INTERVAL))
+        settings = replace(settings, calls=max(math.ceil(len(schedule.nodes) / INTERVAL), 1))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale, free))
     if lands:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .calibrated import Calibrated, describe, policy_for, require_same
+from .calibrated import Calibrated, describe, goes_on, policy_for, require_same
 from .calibration_file import Calibration
 from .checks import first_line
 from .hosts import stepping
@@ -106,6 +106,8 @@ class Learner:
         nodes, wanted = (len(fitted.sigmas) - 1 for fitted in (learnt.calibration.fitted, ours))
         if nodes < min(wanted, ROOM * learnt.calls):
             raise ValueError(f"it was learnt on {nodes} nodes for {learnt.calls} calls, too few for a run of {wanted}")
+        if learnt.better and goes_on(learnt.calibration.fitted, ours):
+            raise ValueError(f"it was learnt down to sigma {learnt.calibration.fitted.sigmas[-2]:.3g}, this run goes further")
         found = policy_for(learnt.calibration, self.settings, ours, known, dtype)
         return replace(found, reason="learnt") if learnt.better else alone
 

@@ -419,3 +419,13 @@ def test_a_scale_of_several_numbers_is_refused(euler_file, problem):
     built.guider.__dict__["scale"] = torch.full((2, 1), SCALE)
     with pytest.raises(ValueError, match="scale is a tensor of 2 numbers.*leave `calibration` out"):
         built(problem, *problem.inputs())
+
+
+def test_a_schedule_that_goes_on_below_the_fitted_one_is_warned_of_once(euler_file, problem, caplog):
+    """Discretizations whose last sigma falls with the number of steps, as sgm's own for SDXL, aim at another picture."""
+    for _ in range(2):
+        built = sampler("EulerEDMSampler", scale=SCALE, calibration=euler_file)
+        built.discretization.sigma_min = 0.00123
+        built(problem, *problem.inputs())
+    (warning,) = [log for log in caplog.records if "this one goes on to 0.00123" in log.getMessage()]
+    assert warning.levelno == logging.WARNING

@@ -237,3 +237,11 @@ def test_where_an_output_has_a_gradient_the_denoiser_is_asked_at_the_hosts_own_s
 
     built(denoiser, *problem.inputs())
     assert len(seen) > 1 and all(sigma in known for sigma in seen)
+
+
+@pytest.mark.parametrize("name", [*HOSTS, "DPMPP2MSampler", "LinearMultistepSampler"])
+def test_a_schedule_that_is_cut_to_nothing_is_walked_in_no_step(name):
+    """As that of an image that is not to be changed."""
+    problem, built, full = GaussianMixture(), sampler(name, scale=1.0), sampler(name, VANILLA, scale=1.0)
+    built.discretization = full.discretization = Listed(0.0)
+    assert torch.equal(built(problem, *problem.inputs()), full(problem, *problem.inputs())) and problem.calls == 0

@@ -380,6 +380,24 @@ def test_a_half_precision_run_teaches_too(dtype):
     assert counted(built, problem, problem.inputs(seed=3))[1] == CALLS
 
 
+class Renames(sampling.EulerEDMSampler):
+    def denoise(self, x, model, sigma, cond, uc):
+        return super().denoise(x, model, sigma, cond, uc)
+
+
+def test_a_sampler_that_cannot_be_asked_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(sampling, "Renames", Renames, raising=False)
+    problem, built = taught("Renames")
+    assert "`denoise` of Renames has no argument 'denoiser'" in said(caplog)[0].getMessage()
+    assert counted(built, problem, problem.inputs())[1] == CALLS
+
+
+def test_a_schedule_that_goes_on_below_is_learnt_anew():
+    problem, built = taught()
+    built.discretization.sigma_min = 0.0005
+    assert counted(built, problem, problem.inputs())[1] > 39
+
+
 # The recording.
 
 

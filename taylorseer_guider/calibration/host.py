@@ -39,6 +39,8 @@ class Probe:
         if self.sigmas is None:
             name = type(sampler).__name__
             raise ValueError(f"{name} begins no run through the shim; call taylorseer_guider.shim.attach(sampler)")
+        if missing := [name for name in ("x", "sigma") if name not in self._bound.arguments]:
+            raise ValueError(f"`denoise` of {type(sampler).__name__} has no argument {missing[0]!r}, by which it is asked")
         self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
 
     @classmethod
@@ -50,6 +52,8 @@ class Probe:
         probe, opening = cls.__new__(cls), opening or run.opening
         probe.sampler, probe.sigmas, probe.dtype = run.sampler, run.schedule.keys, x.dtype
         probe.x, probe.scale, probe.calls, probe._raw = x, run.guider.scale, 0, None
+        if missing := [name for name in ("x", "denoiser", "sigma") if name not in opening.arguments]:
+            raise ValueError(f"`denoise` of {type(run.sampler).__name__} has no argument {missing[0]!r}, by which it is asked")
         gate, probe._sigma = opening.arguments["denoiser"], opening.arguments["sigma"]
         denoiser = gate.gated if isinstance(gate, Gate) else gate
 
