@@ -5,14 +5,13 @@ strings and lists and checks each of them; nothing in a file is executed.
 """
 
 import os
-import threading
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 import yaml
 
-from .checks import Reader, Unreadable, brief, first_line, parsed, read
+from .checks import Reader, Unreadable, brief, first_line, parsed, read, replacing
 from .hosts import SAMPLERS
 
 FORMATS = ONE_SCALE, RANGE, FREE = [f"taylorseer_guider calibration {number}" for number in (1, 2, 3)]
@@ -121,13 +120,8 @@ class Calibration:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the file, whole or not at all."""
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-        try:
+        with replacing(Path(path)) as draft:
             draft.write_text(self.to_yaml(), encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
 
     def to_yaml(self) -> str:
         """The text of the file: a row a line."""
@@ -190,21 +184,21 @@ def _budget(reader, calls, fitted, branches, history):
         raise ValueError(f"sigmas of budget {calls} end at {own[-1]}, not at 0")
     last, fitted = len(fitted.sigmas) - 2, replace(fitted, sigmas=own or fitted.sigmas)
     sigmas, rows = fitted.sigmas, tuple(_row(row, len(fitted.sigmas) - 2) for row in reader.rows("rows"))
-    held, called = 0, set()
+    called = set()
     for n, row in enumerate(rows):
-        held += row.call
         if row.call and row.sigma in called:
             raise ValueError(f"row {n} of budget {calls} calls at sigma {row.sigma}, as one before it does")
-        called |= {row.sigma} if row.call else set()
-        expected = (1 + branches * min(held, history)) * len(fitted.scales)
-        if held == 0 or len(row.weights) != expected or len(row.low) not in (0, expected):
+        if row.call:
+            called.add(row.sigma)
+        expected = (1 + branches * min(len(called), history)) * len(fitted.scales)
+        if not called or len(row.weights) != expected or len(row.low) not in (0, expected):
             raise ValueError(f"row {n} of budget {calls} has {len(row.weights)} weights, {expected} belong there")
         if bool(row.low) != bool(rows[0].low):
             raise ValueError(f"row {n} of budget {calls} differs from row 0 in having entries `low`")
         if row.sigma not in sigmas[row.step : row.step + 2]:
             raise ValueError(f"row {n} of budget {calls} is at sigma {row.sigma}, which is not at step {row.step}")
-    if not isinstance(calls, int) or held != calls:
-        raise ValueError(f"budget {brief(calls)} holds {held} calls")
+    if not isinstance(calls, int) or len(called) != calls:
+        raise ValueError(f"budget {brief(calls)} holds {len(called)} calls")
     if (visits := _visits(fitted)) not in (None, [(row.step, row.sigma) for row in rows]):
         raise ValueError(f"budget {calls} has {len(rows)} rows, which are not the {len(visits)} visits of {fitted.sampler}")
     return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows, own)

@@ -1,13 +1,15 @@
 """Reading a calibration's file, for which nobody vouches: its text is looked at before it is parsed, and then each value.
 
-Every value is checked for its type and range, and a fault is named.
+Every value is checked for its type and range, and a fault is named. And how files are written: whole, or not at all.
 """
 
 import math
 import re
 import reprlib
 import stat
+import threading
 from collections.abc import Mapping
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -59,6 +61,17 @@ def _harmless(text):
 def first_line(error):
     """What an exception says, or of what kind it is, as part of one line, no longer than ``LONGEST``."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
+
+
+@contextmanager
+def replacing(path):
+    """A file beside ``path`` to write to; it takes the place of ``path`` only when all went well. Each thread has its own."""
+    partial = path.with_name(f".{path.name}.{threading.get_native_id()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Reader:

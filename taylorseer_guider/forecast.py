@@ -105,8 +105,8 @@ def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None
             if totals is not None:
                 totals.append(total_of(out))
             return out
-        small = out.device.type != "cpu" or out.numel() <= CHUNK or not out.is_contiguous()  # whose parts would be copies
-        if small or _matrix(tensors[1:], first.dtype):
+        apart = out.device.type == "cpu" and out.numel() > CHUNK and out.is_contiguous()  # else its parts would be copies
+        if not apart or _matrix(tensors[1:], first.dtype):
             _add_up(out, weights, tensors, bands, totals)
             return out
         shape = (-1,) if bands is None else (len(bands), -1, bands.shape[-1])

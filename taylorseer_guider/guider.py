@@ -43,8 +43,8 @@ class TaylorSeerGuider(shim.Skipping):
     calls            how many calls to make: with a calibration one of its budgets; without one they have even gaps, in a measure
                      that is steep where outputs turn: where ``landing`` forecasts at sigmas of their own, and each is made at
                      the visit of the node nearest to it, else at nodes; wins over interval, plan.warmup and plan.tail
-    calibration      file of solvers fitted to this model (``calibrate``), at one scale or for a range; of the other
-                     options only use_cache, calls, guider_config, history and the scale then count
+    calibration      file of solvers fitted to this model (``calibrate``), at one scale or for a range; beside it go only
+                     use_cache, calls, guider_config, history and the scale
     learn            with calls: true: the first picture of a scale and size on Euler's or Heun's sampler is the host's full run,
                      and weights are learnt from it for all later ones, for no more calls than it took, on DPM++2M, linear
                      multistep and other schedules, too, as far as a calibration serves those; or a file, which is read if it is

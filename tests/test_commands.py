@@ -1,6 +1,5 @@
 """What every command says at once, and what it refuses: no torch for --help, one line for every config that is wrong."""
 
-import argparse
 import os
 import resource
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +14,7 @@ from PIL import Image
 
 import train_tiny
 from taylorseer_guider import tiny
-from taylorseer_guider.commands import calibrate, calibrating, command, figures, sample
+from taylorseer_guider.commands import command, figures, sample
 from taylorseer_guider.commands.folder import planned
 from taylorseer_guider.commands.job import Job
 from taylorseer_guider.commands.results import read_folder
@@ -385,60 +383,3 @@ def test_psnr_is_the_mean_over_pictures_and_not_that_of_the_pooled_error():
 def test_figures_of_files_are_of_8_bits():
     picture = torch.zeros(1, 3, 16, 16)
     assert figures.fidelity(picture + 1e-4, picture)["psnr"] is None and figures.psnr(picture + 1e-4, picture) > 80
-
-
-# calibrate.py
-
-
-def calibrated(*words):
-    quick = ["--calls", 2, 3, "--samples", 1, "--crop", 32, "--check", 2, "--check-crop", 16, "--substeps", 1]
-    return calibrate.main([str(word) for word in (*quick, "--num-steps", 4, *words)])
-
-
-@pytest.mark.slow
-def test_measuring_a_calibration_repeats_the_rows_of_the_command_that_made_it(tmp_path, capsys):
-    path = tmp_path / "calibration.yaml"
-    assert calibrated("--out", path) == 0
-    made = capsys.readouterr().out.splitlines()
-    before = path.read_bytes()
-    assert calibrated("--measure", path, "--out", tmp_path / "other.yaml") == 0
-    again = capsys.readouterr().out.splitlines()
-    assert made[1:] == again[1:] and [line.split()[0] for line in again[2:]] == ["7", "2", "3"]
-    assert "2 crops of pictures that were not fitted" in again[0]
-    assert path.read_bytes() == before and not (tmp_path / "other.yaml").exists()
-    rows = np.array([[cell.split("/") for cell in line.split()[1:]] for line in again[3:]], float)
-    assert rows.shape == (2, 3, 2) and np.isfinite(rows).all() and (rows[..., 0] > rows[..., 1]).all()
-
-
-def test_of_fewer_than_five_pictures_a_calibration_is_measured_on_the_same_ones(tmp_path):
-    for n in range(1, 7):
-        Image.new("RGB", (64, 64), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")
-        args = argparse.Namespace(input_path=tmp_path)
-        fitted, others = calibrating.pictures(args)
-        assert (fitted is others) == (n < 5) and len(fitted) + len(others) == (2 * n if n < 5 else n)
-
-
-MISTAKES = [
-    (["--measure", "/nowhere.yaml"], "--measure /nowhere.yaml: no such file"),
-    (["--out", "/nowhere/calibration.yaml"], "--out /nowhere/calibration.yaml: no such folder"),
-    (["--out", ROOT], "a folder; name a file elsewhere"),
-    (["--folder", __file__], "not a folder; name another"),
-    (["--from", "/nowhere.yaml"], "--from /nowhere.yaml: no such file"),
-    (["--measure", ROOT / "configs" / "tiny_calibration.yaml"], "budgets of"),
-    (["--check", 0], "give a whole number from 1"),
-    (["--crop", -8], "give a whole number from 1"),
-    (["--crop", 3], "no picture is 0 pixels high and wide"),
-    (["--seed", -1], "give a whole number from 0"),
-    (["--input-path", __file__], "not a picture"),
-    (["--num-steps", 10**9], "--num-steps 1000000000"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[-40:])
-def test_a_mistake_in_calibrating_is_one_line(words, message, capsys):
-    try:
-        code = calibrated(*words)
-    except SystemExit as left:
-        code = left.code
-    said = capsys.readouterr().err
-    assert code == 2 and message in said and said.count("\n") == 1 and said.startswith("taylorseer-calibrate: ")

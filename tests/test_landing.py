@@ -224,11 +224,8 @@ def test_a_schedule_may_stand_still(name, options):
 
 
 def test_where_an_output_has_a_gradient_the_denoiser_is_asked_at_the_hosts_own_sigmas():
-    problem, share, built = (
-        GaussianMixture(),
-        torch.ones((), dtype=torch.float64, requires_grad=True),
-        sampler(HOSTS[0], scale=1.0),
-    )
+    problem, built = GaussianMixture(), sampler(HOSTS[0], scale=1.0)
+    share = torch.ones((), dtype=torch.float64, requires_grad=True)
     known, seen = built.discretization(20)[:-1].tolist(), []
 
     def denoiser(x, sigma, cond):

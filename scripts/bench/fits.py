@@ -11,7 +11,6 @@ from time import perf_counter
 from safetensors.torch import load_file, save_file
 
 from taylorseer_guider import Calibration, calibrate
-from taylorseer_guider.commands.origin import digest_of_file
 from taylorseer_guider.commands.pictures import replacing, write_text
 
 from .devices import moved
@@ -112,8 +111,9 @@ def fit(kind, scale, budgets, folder, count=None, device="cpu"):
     What is fitted then or later is fitted on ``device``.
     """
     count = count or kind.fitted_on
-    network = "" if kind.network is None else f"-{digest_of_file(kind.network)[:8]}"
-    folder = folder / f"{kind.fits_of or kind.name}-{scale:g}-of-{count}{network}"  # on fewer pictures it is another fit
+    network = kind.made(scale).get("network", "")[:8]
+    parts = [kind.fits_of or kind.name, f"{scale:g}", f"of-{count}", network]  # on fewer pictures it is another fit
+    folder = folder / "-".join(filter(None, parts))
     folder.mkdir(parents=True, exist_ok=True)
     fits = Fits(folder, kind, moved(kind.training(scale, count), device))
     found = {path: Calibration.load(path) for path in kind.calibrations}

@@ -21,13 +21,13 @@ class Store:
     def __init__(self, path, made, about=None, device="cpu"):
         self.path, self.device, self.rows = Path(path), name_of(device), []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and contents(self.path)[0]:
-            self._read(made)
+        whole, torn = contents(self.path) if self.path.exists() else ([], False)
+        if whole:
+            self._take(whole, torn, made)
         else:  # or it was cut off in its first line
             write_text(self.path, json.dumps({"made": made, "about": about}) + "\n")
 
-    def _read(self, made):
-        whole, torn = contents(self.path)
+    def _take(self, whole, torn, made):
         before = whole[0].get("made")
         if before != json.loads(json.dumps(made)):
             raise UserError(f"{self.path}: made with {before}, now it is {made}; name another --out-dir, or remove that file")

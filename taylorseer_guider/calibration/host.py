@@ -39,8 +39,7 @@ class Probe:
         if self.sigmas is None:
             name = type(sampler).__name__
             raise ValueError(f"{name} begins no run through the shim; call taylorseer_guider.shim.attach(sampler)")
-        if missing := [name for name in ("x", "sigma") if name not in self._bound.arguments]:
-            raise ValueError(f"`denoise` of {type(sampler).__name__} has no argument {missing[0]!r}, by which it is asked")
+        _require(self._bound.arguments, sampler, "x", "sigma")
         self.x, self._sigma = self._bound.arguments["x"].detach(), self._bound.arguments["sigma"]
 
     @classmethod
@@ -52,8 +51,7 @@ class Probe:
         probe, opening = cls.__new__(cls), opening or run.opening
         probe.sampler, probe.sigmas, probe.dtype = run.sampler, run.schedule.keys, x.dtype
         probe.x, probe.scale, probe.calls, probe._raw = x, run.guider.scale, 0, None
-        if missing := [name for name in ("x", "denoiser", "sigma") if name not in opening.arguments]:
-            raise ValueError(f"`denoise` of {type(run.sampler).__name__} has no argument {missing[0]!r}, by which it is asked")
+        _require(opening.arguments, run.sampler, "x", "denoiser", "sigma")
         gate, probe._sigma = opening.arguments["denoiser"], opening.arguments["sigma"]
         denoiser = gate.gated if isinstance(gate, Gate) else gate
 
@@ -128,6 +126,13 @@ class Probe:
             return branches[0]
         uncond, cond = (branch.to(torch.promote_types(branch.dtype, torch.float32)) for branch in branches)
         return uncond + self.scale * (cond - uncond)
+
+
+def _require(arguments, sampler, *names):
+    """Raise ValueError where the ``arguments`` of ``sampler``'s `denoise` have not the ``names`` by which it is asked."""
+    for name in names:
+        if name not in arguments:
+            raise ValueError(f"`denoise` of {type(sampler).__name__} has no argument {name!r}, by which it is asked")
 
 
 def _first_visit(sampler, denoiser, run, seed, policy):

@@ -1,12 +1,11 @@
 """What a person sees while a calibration runs, and what lets an interrupted one go on."""
 
 import json
-import os
-import threading
 from pathlib import Path
 
 import torch
 
+from ..checks import replacing
 from .ode import Reference
 
 
@@ -74,7 +73,8 @@ class Journal:
         if there != job:
             differing = ", ".join(f"{key} {there.get(key)!r} / {job[key]!r}" for key in job if there.get(key) != job[key])
             raise ValueError(f"folder={str(self.folder)!r} holds another calibration (there / here: {differing}); empty it")
-        _replace(path, lambda draft: draft.write_text(json.dumps(job, indent=1)))
+        with replacing(path) as draft:
+            draft.write_text(json.dumps(job, indent=1))
 
     # Recordings: the fine solutions of runs.
 
@@ -87,7 +87,8 @@ class Journal:
         """``reference``, from the folder if there is one: then its tensors take no memory."""
         if self.folder is None:
             return reference
-        _replace(self.folder / f"solution-{run}.pt", lambda draft: torch.save(vars(reference), draft))
+        with replacing(self.folder / f"solution-{run}.pt") as draft:
+            torch.save(vars(reference), draft)
         return self.reference(run)
 
     # Refinements: how far a budget was moved, with how many gradients, and what it is judged by.
@@ -99,17 +100,8 @@ class Journal:
 
     def keep_move(self, calls, move, spent, least):
         if path := self._move_file(calls):
-            _replace(path, lambda draft: torch.save({"move": move, "spent": spent, "least": least}, draft))
+            with replacing(path) as draft:
+                torch.save({"move": move, "spent": spent, "least": least}, draft)
 
     def _move_file(self, calls):
         return self.folder and self.folder / f"refined-{self._options}-calls_{calls}.pt"
-
-
-def _replace(path, write):
-    """Have ``write(draft)`` make the file ``path``, whole or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    try:
-        write(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

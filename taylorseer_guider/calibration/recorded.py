@@ -25,11 +25,11 @@ class Recollection:
 
     def __init__(self, visits, method, sigmas):
         self.stops, self.sigmas = stops(method, sigmas), sigmas
-        pairs = zip(self.stops, visits, strict=False)
-        if len(self.stops) != len(visits) or not all(math.isclose(a.sigma, b.sigma or 0, rel_tol=ROUNDED) for a, b in pairs):
+        pairs = list(zip(self.stops, visits, strict=False))
+        same = all(math.isclose(stop.sigma, visit.sigma or 0, rel_tol=ROUNDED) for stop, visit in pairs)  # as x's dtype has it
+        if not same or len(self.stops) != len(visits):
             raise ValueError(f"its {len(visits)} visits are not those of {method.title()}'s method over its schedule")
-        visits = [replace(visit, sigma=stop.sigma) for stop, visit in zip(self.stops, visits, strict=True)]  # as x's dtype had it
-        found = dict(zip(self.stops, visits, strict=True))
+        found = {stop: replace(visit, sigma=stop.sigma) for stop, visit in pairs}
         self.known = [visit for stop, visit in found.items() if not stop.corrector]  # node by node
         self.x, self.us = self.known[0].x, [-math.asinh(visit.sigma) for visit in self.known]
         self._nodes = {visit.sigma: node for node, visit in enumerate(self.known)}

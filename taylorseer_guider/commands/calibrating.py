@@ -69,9 +69,8 @@ def table(rows):
     """Aligned lines, the full run's first."""
     lines = [f"{'calls':>6} {'to full run':>13} {'to exact':>13} {'`calls` alone':>13}"]
     for calls, *figures in rows:
-        lines.append(
-            f"{calls:>6}" + "".join(f" {'-' if each is None else '/'.join(map(decibels, each)):>13}" for each in figures)
-        )
+        cells = ["-" if each is None else "/".join(map(decibels, each)) for each in figures]
+        lines.append(f"{calls:>6}" + "".join(f" {cell:>13}" for cell in cells))
     return "\n".join(lines)
 
 

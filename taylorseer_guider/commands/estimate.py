@@ -37,8 +37,9 @@ def rate(job, engine, compare):
 
     sampler = job.sampler()
     settings = getattr(sampler.guider, "settings", None)
-    learns, open_end = (settings.learn, settings.plan.tolerance is not None) if settings else (False, False)
-    for each in [job.full_sampler()] * (bool(compare or learns) + open_end) + [sampler] * (not learns and not open_end):
+    learns = bool(settings and settings.learn)
+    own = job.full_sampler() if learns or (settings and settings.plan.tolerance is not None) else sampler
+    for each in [own, *([job.full_sampler()] if compare and not learns else [])]:
         with torch.inference_mode():
             each(counted, **engine.arguments(grey, 0))
     first, second = (seconds_of(lambda: engine.warm_up(grey), job.device) for _ in range(2))

@@ -13,7 +13,7 @@ from .folder import planned
 from .job import Job, rehearse
 from .pictures import write_text
 from .progress import Progress
-from .results import forget, into, write_result
+from .results import SHEET, forget, into, write_result
 from .sampling import make
 
 HALF_ON_CPU = (
@@ -85,7 +85,7 @@ def sum_up(args, work, failed):
     made = len(work.todo) - len(failed)
     failed = [*work.broken, *failed]
     if made:
-        sheet = args.out_dir / f"{work.todo[0].name if made == 1 and not failed else '*'}_sheet.png"
+        sheet = args.out_dir / f"{work.todo[0].name if made == 1 and not failed else '*'}{SHEET}.png"
         print(f"dB and SSIM are of pictures as files hold them (8 bit); look at {sheet}")
     if made + work.there + len(failed) > 1:
         print(f"{made} made, {work.there} there already, {len(failed)} could not be made")

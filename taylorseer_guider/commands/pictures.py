@@ -1,24 +1,12 @@
 """Files written without leaving halves, and the contact sheet."""
 
-import os
-from contextlib import contextmanager
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..checks import replacing
+
 MARGIN, CAPTION = 8, 40  # pixels of the contact sheet
 NARROWEST, WIDEST = 240, 768  # of one of its panels: a caption fits, and a large picture shows its centre pixel for pixel
-
-
-@contextmanager
-def replacing(path):
-    """A file beside ``path`` to write to; it takes the place of ``path`` only when all went well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_picture(path, picture):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..engines.errors import UserError
 from .pictures import write_picture, write_text
 
+SHEET = "_sheet"  # behind the name of a result, in that of its contact sheet
 SUFFIXES = {"run": "", "full_run": "_full", "low_resolution": "_low", "bicubic": "_bicubic", "original": "_original"}
 
 

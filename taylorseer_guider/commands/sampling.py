@@ -14,7 +14,7 @@ from ..tiny.photographs import photograph
 from .figures import measure, sheet_panels
 from .outputs import recorded, visit_errors
 from .pictures import contact_sheet
-from .results import Made
+from .results import SHEET, Made
 
 
 @dataclass
@@ -101,7 +101,7 @@ def make(job, args, engine, task, shown=True):
         made = sample(engine, sampler, small, task.seed, label, task.tile)
     figures = measure(made, full, engine, small, original)
     panels = sheet_panels(made, full, engine, small, original, figures)
-    pictures = {"_sheet": contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
+    pictures = {SHEET: contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
     if full is not None:
         pictures = {"_full": tiny.to_uint8(full.picture)[0].numpy(), **pictures}
     if args.compare or args.report:

@@ -48,18 +48,25 @@ def named_apart(files):
 
 
 def readable(files, factor=1):
-    """(name, picture) of each of ``files`` ({name: path}), as they are asked for. One of several that cannot be read is skipped,
-    and the log names it; UserError where that leaves none.
+    """(name, picture) of each of ``files`` ({name: path}), as they are asked for; those that cannot be read are skipped."""
+    return each_of(files, lambda name, file: (name, read_picture(file, factor)))
+
+
+def each_of(files, make):
+    """What ``make(name, file)`` gives for each of ``files`` ({name: path}), as it is asked for. One of several of which it raises
+    UserError is skipped, and the log names it; UserError where that leaves none.
     """
-    broken = []
+    broken = 0
     for name, file in files.items():
         try:
-            yield name, read_picture(file, factor)
+            made = make(name, file)
         except UserError as error:
-            if len(broken) + 1 == len(files):
+            broken += 1
+            if broken == len(files):
                 raise
-            broken.append(file)
             logger.warning("skipped: %s", error)
+        else:
+            yield made
 
 
 @dataclass(frozen=True)

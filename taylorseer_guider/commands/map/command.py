@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ...calibration.host import Probe
 from ...engines.errors import UserError, explained
-from ...engines.pictures import logger, read_picture
+from ...engines.pictures import each_of, read_picture
 from ...settings import MOVED, OPTIONS
 from ...tiny.photographs import photograph
 from ..configuration import steps_name
@@ -36,17 +36,13 @@ def map_all(args):
         rehearse(job.sampler(calls=calls))
     with into(args.out_dir):
         pass
-    found, broken = sources(args, engine), []
-    for name, file in found.items():
-        try:
-            for enlarged, small, _ in engine.inputs(picture(name, file, args, engine), args.shrink_first):
-                map_one(job, args, engine, enlarged, small)
-        except UserError as error:
-            if len(broken) + 1 == len(found):
-                raise
-            broken.append(file)
-            logger.warning("skipped: %s", error)
-    return 1 if broken else 0
+
+    def mapped(name, file):
+        for enlarged, small, _ in engine.inputs(picture(name, file, args, engine), args.shrink_first):
+            map_one(job, args, engine, enlarged, small)
+
+    found = sources(args, engine)
+    return int(len(list(each_of(found, mapped))) < len(found))
 
 
 def picture(name, file, args, engine):

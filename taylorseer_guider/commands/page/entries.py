@@ -8,10 +8,7 @@ from PIL import Image
 
 from ...checks import first_line
 from ...engines.errors import UserError
-from ..results import SUFFIXES
-
-SHEET = "_sheet"  # behind the name of a result, in that of its contact sheet
-OTHERS = ("_trajectory.json", "report.json")  # maps, and what commands before 0.4 wrote
+from ..results import SHEET, SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,15 @@ def _files(result):
         stems = [result.stem, *(result.stem.removesuffix(suffix) for suffix in (*SUFFIXES.values(), SHEET))]
         records = [result.with_name(f"{stem}.json") for stem in stems]
         return [next((record for record in records if record.exists()), records[0])]
-    found = sorted(file for file in result.glob("*.json") if not file.name.endswith(OTHERS))
+    found = sorted(file for file in result.glob("*.json") if not _is_other(file.name))
     if not found:
         raise UserError(f"{result}: no result of sample.py in this folder (a JSON beside each picture); name another")
     return found
+
+
+def _is_other(name):
+    """Whether the JSON ``name`` is a map, or the one that commands before 0.4 wrote."""
+    return name == "report.json" or name.endswith("_trajectory.json")
 
 
 def _read(path, faults):
