@@ -87,8 +87,6 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
     moved = not same_schedule(sigmas, fitted.sigmas, dtype)
     if moved:
         require_within(known, fitted, budget)
-    if goes_on(known, fitted):
-        _say_it_goes_on(known.sigmas[-2], fitted.sigmas[-2])
     history, asked = calibration.history, {}
     if ours == "heun" and (moved or theirs == "euler"):
         history += 1
@@ -106,6 +104,12 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
 def goes_on(fitted, run):
     """Whether the schedule of ``run`` goes on well below the last sigma of the one that was ``fitted``, whose picture is made."""
     return run.sigmas[-2] < FINER * fitted.sigmas[-2]
+
+
+def warn_if_it_goes_on(fitted, run):
+    """Have the log say so, once."""
+    if goes_on(fitted, run):
+        _say_it_goes_on(fitted.sigmas[-2], run.sigmas[-2])
 
 
 @cache

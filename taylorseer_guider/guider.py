@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 
 from . import loops, shim, visits
-from .calibrated import describe, policy_for
+from .calibrated import describe, policy_for, warn_if_it_goes_on
 from .calibration_file import Calibration
 from .hosts import stepping
 from .landing import unfitted
@@ -21,7 +21,7 @@ from .run import Run
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, regrouped
 from .values import finite_number
-from .wrapping import attributes_of, build, class_by_name, class_by_scale, made_for
+from .wrapping import USUAL, Made, attributes_of, class_by_name, class_by_scale, made_for
 
 SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
 
@@ -33,7 +33,7 @@ class TaylorSeerGuider(shim.Skipping):
     combines the branches wherever the denoiser is called, and its attributes are this one's. ``scale`` alone means the host's
     own ``VanillaCFG(scale=scale, **inner)``; ``scale: 0`` is the conditional branch without guidance, ``scale: 1`` gives
     VanillaCFG(1)'s result from that branch alone where there are forecasts; ``guider_config`` (``{target, params}``) wraps any
-    other guider, and ``**inner`` is added to its params.
+    other guider, and ``**inner``, and ``scale`` where it is given, go before its params.
 
     use_cache        false: the host's own guider, bit for bit
     interval         call at every N-th node; where neither that nor calls nor plan is given, half as many calls as nodes are made
@@ -73,7 +73,7 @@ class TaylorSeerGuider(shim.Skipping):
     wrapped: type | None = None  # the guider class that this one is made for
 
     def __init__(
-        self, scale: float = 5.0, *, use_cache: bool = True, interval: int | None = None, max_order: int | None = None,
+        self, scale: float = USUAL, *, use_cache: bool = True, interval: int | None = None, max_order: int | None = None,
         step_threshold: float | None = None, calls: int | None = None, calibration: str | os.PathLike | None = None,
         learn: bool | str | os.PathLike = False, repeat_visits: str = "reuse", guider_config: Mapping | None = None,
         plan: Mapping | None = None, forecast: Mapping | None = None, history: Mapping | None = None, **inner,
@@ -85,19 +85,19 @@ class TaylorSeerGuider(shim.Skipping):
         }  # fmt: skip
         finite_number("scale", scale, SCALE_REMEDY)
         settings, inner = _parted({**named, **inner})
+        by_scale = guider_config is None
         calibration = Calibration.load(settings.calibration) if settings.calibration else None
         if calibration:
             calibration.budget(settings.calls)
-        by_scale = guider_config is None
         wrapped = class_by_scale(scale, settings, inner, calibration) if by_scale else class_by_name(guider_config)
         if wrapped is not self.wrapped:
             self.__class__ = made_for(type(self) if self.wrapped is None else type(self).__bases__[0], wrapped)
-        self.settings, self._by_scale = settings, inner if by_scale else None
-        built = build(self.wrapped, scale, inner if by_scale else {**(guider_config.get("params") or {}), **inner})
+        params = inner if by_scale else {**(guider_config.get("params") or {}), **inner}
+        self._made, built = Made.of(self.wrapped, scale, params, by_scale)
         self.__dict__.update(attributes_of(built, OURS))
-        if not hasattr(built, "scale"):
-            self.__dict__["scale"] = scale
-        self._calibration, self._report = calibration, None
+        if not self._made.shows:
+            self.__dict__["scale"] = self._made.scale(scale)
+        self.settings, self._calibration, self._report = settings, calibration, None
         self._learner = Learner(settings) if settings.learn else None
         shim.install()
 
@@ -127,8 +127,8 @@ class TaylorSeerGuider(shim.Skipping):
         """
         host_call = super().__call__
 
-        def combine(output):
-            return host_call(output, sigma, *args, **kwargs)
+        def combine(output, asked=None):
+            return host_call(output, sigma if asked is None else torch.full_like(sigma, asked), *args, **kwargs)
 
         return visits.answer(self, denoised, combine, varying=bool(args or kwargs))
 
@@ -142,18 +142,21 @@ class TaylorSeerGuider(shim.Skipping):
 
     @scale.setter
     def scale(self, scale):
-        if self._by_scale is not None:
+        if self._made.by_scale:
             finite_number("scale", scale, SCALE_REMEDY)
-            needed = class_by_scale(scale, self.settings, self._by_scale, self._calibration, self.wrapped)
+            inner = {name: value for name, value in self._made.params.items() if name != "scale"}
+            needed = class_by_scale(scale, self.settings, inner, self._calibration, self.wrapped)
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"
                 raise ValueError(f"scale={scale!r}: {classes}; build another guider with it")
+        if self._made.fixed:
+            raise ValueError(f"scale={scale!r}: {self.wrapped.__name__} takes none; wrap a guider that does")
         self._take(scale)
 
     def _take(self, scale):
         """Have the wrapped guider combine with ``scale``, whatever class of guider it would be built as."""
-        if self._by_scale is not None:
-            self.__dict__.update(attributes_of(build(self.wrapped, scale, self._by_scale), OURS))
+        if (built := self._made.at(scale)) is not None:
+            self.__dict__.update(attributes_of(built, OURS))
         self.__dict__["scale"] = scale
 
     @contextmanager
@@ -192,7 +195,9 @@ class TaylorSeerGuider(shim.Skipping):
         if sampler is None:
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
         run = describe(sampler, known, self, schedule.keys, served=True)
-        return policy_for(self._calibration, settings, run, known, dtype)
+        policy = policy_for(self._calibration, settings, run, known, dtype)
+        warn_if_it_goes_on(self._calibration.fitted, run)
+        return policy
 
     def opens(self, run: Run, method: Callable, args: tuple, kwargs: dict) -> None:
         """The sampler of ``run`` is about to ask for its first output, by ``method(*args, **kwargs)``.
@@ -233,7 +238,7 @@ def _option(name):
 for _name in OPTIONS:
     setattr(TaylorSeerGuider, _name, _option(_name))
 OURS = {name for name in vars(TaylorSeerGuider) if not name.startswith("__")} - {"prepare_inputs", "scale"}
-OURS |= {"settings", "_by_scale", "_calibration", "_learner", "_report"}  # what a wrapped guider must not have
+OURS |= {"settings", "_made", "_calibration", "_learner", "_report"}  # what a wrapped guider must not have
 
 
 def _parted(options):

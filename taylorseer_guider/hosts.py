@@ -1,8 +1,10 @@
 """The known hosts and samplers as data: where they live, and how they step."""
 
 import importlib
+import inspect
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 
 from .steps import DPMPP2M, LinearMultistep
 
@@ -97,13 +99,20 @@ SAMPLERS = {
     "Image2VideoDDIMSampler": Stepping(rising=True),
 }
 STEPS = {"__call__", "sampler_step", "euler_step", "possible_correction_step", "get_variables", "get_mult"}
+ARGUMENTS = {  # of the known samplers' ``__call__`` and ``sampler_step``
+    "self", "denoiser", "x", "cond", "uc", "num_steps", "kwargs",
+    "old_denoised", "previous_sigma", "sigma", "next_sigma", "gamma",
+    "rope_position_ids", "sample_step", "return_attention_map", "init_noise",  # Inf-DiT's, which change no step
+    "state",  # standalone's
+}  # fmt: skip
 
 
 def stepping(sampler):
     """What is known of a ``sampler`` (an object, or None): the entry in ``SAMPLERS`` of its class, or of one it inherits from.
 
-    A subclass that steps by itself, by one of the methods ``STEPS``, may do anything but change what its keys are; one with
-    churn adds noise and leaves its schedule.
+    A subclass that steps by itself, by one of the methods ``STEPS``, may do anything but change what its keys are, and so may a
+    class of a fork that has a known one's name and takes more than the known ``ARGUMENTS`` (frames or masks to put back into x);
+    one with churn adds noise and leaves its schedule.
     """
     unknown = Stepping()
     own = set()
@@ -111,8 +120,15 @@ def stepping(sampler):
         if known := SAMPLERS.get(cls.__name__):
             known = replace(known, name=cls.__name__, step=known.step and known.step.on(sampler))
             churned = getattr(sampler, "s_churn", 0) > 0
-            if churned or own & STEPS:
+            if churned or own & STEPS or not _known_arguments(cls):
                 return replace(unknown, rising=known.rising, stirs=churned or known.stirs)
             return known
         own |= vars(cls).keys()
     return unknown
+
+
+@cache
+def _known_arguments(cls):
+    """Whether ``cls`` is called, and steps, with nothing but ``ARGUMENTS``."""
+    methods = [getattr(cls, name) for name in ("__call__", "sampler_step") if hasattr(cls, name)]
+    return all(ARGUMENTS.issuperset(inspect.signature(method).parameters) for method in methods)

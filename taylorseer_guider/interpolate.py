@@ -19,12 +19,15 @@ INTERVAL = 2  # where nothing is said of which nodes are called
 class Interpolate:
     """Forecasts of ``quantity`` by ``settings``, whose ``max_order`` is known, on ``schedule``.
 
-    ``plan`` says of each node whether it is called. ValueError where the settings do not fit the schedule.
+    ``plan`` says of each node whether it is called. ``first`` is the node that a run begins at, and ``half`` says that nobody has
+    said how many calls to make, so that it is half of the nodes from there on. ValueError where the settings do not fit it.
     """
 
     settings: Settings
     schedule: object = field(repr=False)
     quantity: str = "denoised"
+    first: int = 0
+    half: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "_mix", QUANTITIES[self.quantity])
@@ -35,9 +38,17 @@ class Interpolate:
         """The same policy for another quantity."""
         return replace(self, quantity=quantity)
 
+    def beginning(self, node):
+        """The same policy for a run that begins at ``node``: its calls are made on what is left of the schedule."""
+        calls, left = self.settings.calls, len(self.schedule.nodes) - node
+        if calls is None:
+            return self
+        calls = math.ceil(left / INTERVAL) if self.half else min(calls, left)
+        return replace(self, settings=replace(self.settings, calls=calls), first=node)
+
     def _planned(self):
-        settings, nodes = self.settings, self.schedule.nodes
-        return plan(
+        settings, nodes = self.settings, self.schedule.nodes[self.first :]
+        return (False,) * self.first + plan(
             nodes,
             interval=(settings.interval or INTERVAL) if settings.plan.tolerance is None else max(len(nodes), 1),
             warmup=settings.plan.warmup,

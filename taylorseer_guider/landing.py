@@ -57,7 +57,7 @@ class Landing(Interpolate):
         """{node: the sigma that is called there}."""
         nodes = self.schedule.nodes
         if self.free:
-            return evenly(nodes, self.settings.calls)
+            return {self.first + node: at for node, at in evenly(nodes[self.first :], self.settings.calls).items()}
         return {node: nodes[node] for node, planned in enumerate(super()._planned()) if planned}
 
     def _planned(self):
@@ -139,13 +139,14 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     strength = scale if math.isfinite(scale) else USUAL
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
-    if lands and movable and settings.plans_nothing:
+    if half := settings.plans_nothing and (movable or not lands):
         settings = replace(settings, calls=max(math.ceil(len(schedule.nodes) / INTERVAL), 1))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale, free))
     if lands:
-        return Landing(settings, schedule, heun=stepping.method == "heun", step=stepping.step, scale=strength, free=free)
-    return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising))
+        heun = stepping.method == "heun"
+        return Landing(settings, schedule, half=half, heun=heun, step=stepping.step, scale=strength, free=free)
+    return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising), half=half)
 
 
 @lru_cache(maxsize=1024)  # Heun asks twice a step, and every picture of a schedule asks alike

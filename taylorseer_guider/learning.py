@@ -12,12 +12,11 @@ from .calibrated import Calibrated, describe, goes_on, policy_for, require_same
 from .calibration_file import Calibration
 from .checks import first_line
 from .hosts import stepping
-from .learnt import Learnt
+from .learnt import ROOM, Learnt
 from .policy import Everything, Keep
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
-ROOM = 1.5  # nodes for each call: a run of fewer has left too little choice for what was learnt to serve runs of more
 
 
 class Learner:
@@ -75,9 +74,10 @@ class Learner:
         try:
             if shape is None:
                 raise ValueError(f"{type(sampler).__name__} does not say what it samples")
+            described = describe(sampler, stepping(sampler), guider, schedule.keys, served=True)
             if schedule.keys[-1] != 0:
                 raise ValueError(f"the schedule of {type(sampler).__name__} ends at sigma {schedule.keys[-1]:.4g}, not at 0")
-            return describe(sampler, stepping(sampler), guider, schedule.keys, served=True), tuple(shape[1:])
+            return described, tuple(shape[1:])
         except (RuntimeError, TypeError, ValueError) as error:  # a scale for each sample, too
             self._say(str(error), "nothing is learnt: %s; these runs go by `calls: %d` alone", error, self.settings.calls)
         return None
@@ -121,7 +121,8 @@ class Learner:
         """``run`` is about to ask for its first output. ValueError where the file is of another checkpoint: that is one call."""
         key = self._key(guider, run.schedule, run.sampler, run.opening.arguments["x"].shape)
         run.report.learnt = self._known.get(key)
-        if self._checked or not isinstance(run.policy, Calibrated) or run.report.learnt is not self._file:
+        of_file = self._file is not None and run.report.learnt is self._file
+        if self._checked or not of_file or not isinstance(run.policy, Calibrated):
             return
         from .calibration.fingerprint import fingerprint, same
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from .calibration_file import Calibration
 
+ROOM = (
+    1.5  # nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
+)
 CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: others may lose by less
 
 
@@ -31,8 +34,13 @@ class Learnt:
 
     @property
     def better(self):
-        """Whether it clearly beats ``calls`` alone on the pictures that it was learnt from."""
-        return self.calibration is not None and self.db >= self.alone_db + CLEAR
+        """Whether it clearly beats ``calls`` alone on the pictures that it was learnt from, by a run that can tell."""
+        return self.calibration is not None and self.tells and self.db >= self.alone_db + CLEAR
+
+    @property
+    def tells(self):
+        """Whether the run that was learnt from had nodes enough to be nearer than ``calls`` alone."""
+        return len(self.calibration.fitted.sigmas) - 1 >= ROOM * self.calls
 
     @property
     def nodes(self):
@@ -48,6 +56,9 @@ class Learnt:
         if self.reason is not None:
             return f"nothing learnt: {self.reason}; runs go by `calls: {self.calls}` alone"
         source = f"learnt from a full run of {self.samples} sample(s), for {self.cost} calls more"
+        if not self.tells:
+            nodes = len(self.calibration.fitted.sigmas) - 1
+            return f"{source}: `calls: {self.calls}` alone, since {nodes} nodes are too few to tell"
         if not self.better:
             return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not clearly beaten"
         nodes = ", ".join(map(str, self.nodes))

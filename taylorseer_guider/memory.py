@@ -69,4 +69,4 @@ def own(tensor, other):
 
     But not where gradients are recorded: then nothing is written in place.
     """
-    return tensor.clone() if tensor is other and not tensor.requires_grad else tensor
+    return tensor.clone() if tensor is other and torch.is_tensor(tensor) and not tensor.requires_grad else tensor

@@ -40,7 +40,8 @@ class Keep:
 class Policy(Protocol):
     """Who answers the visits of a run. Immutable: all that changes is in the ``history`` that it is shown.
 
-    Where its ``keep.quantity_is_auto``, it also has ``forecasting(quantity)``: the same policy for another quantity.
+    Where its ``keep.quantity_is_auto``, it also has ``forecasting(quantity)``: the same policy for another quantity; and where
+    it plans calls, ``beginning(node)``: the same for a run that does not begin at the first node.
     """
 
     keep: Keep

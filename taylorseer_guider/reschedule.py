@@ -99,8 +99,8 @@ class Path:
             for node in range(first, last):
                 end, newest = sigmas[node + 1], newest if node == first else at.solved()
                 at = self.at(k, end)
-                if end > 0:  # the host's x keeps of x_k what is left of its noise at least, so that it tells x_k
-                    at = replace(at, x=max(at.x, end / self.called[k]))
+                if abs(at.x) < end / self.called[k]:  # the host's x keeps of x_k what is left of its noise at least: it tells x_k
+                    at = replace(at, x=end / self.called[k])
                 answers.append(leading(at.of(newest), end / sigmas[node]))
         return answers, inputs
 

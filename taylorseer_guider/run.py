@@ -85,6 +85,8 @@ class Run:
             self.history.clear()  # it is that of another x, or of another scale
             if self.policy.keep.fitted:
                 self.trust.lost = self.trust.lost or changed
+        if node and self.sampler is not None and not self.report.visits and hasattr(self.policy, "beginning"):
+            self.policy = self.policy.beginning(node)
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
@@ -126,6 +128,12 @@ class Run:
         if self.policy.keep.count:
             self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
 
+    def returned_several(self, asked):
+        """The denoiser has returned something else than a tensor, of which the host may want more than what is guided."""
+        if self.policy.keep.count:
+            asked.visit.reason = "several outputs"
+            self.trust.doubt(asked.visit.reason)
+
     def give_up(self, asked):
         """A visit whose denoiser raised, and which is asked about again: it does not count."""
         self._waits_no_more(asked)
@@ -138,7 +146,9 @@ class Run:
     # The answers.
 
     def answer(self, asked, denoised, combine, varying=False):
-        """The guided output of a visit. ``combine`` is the inner guider, ``denoised`` the raw output where there was a call.
+        """The guided output of a visit. ``denoised`` is the raw output where there was a call.
+
+        ``combine(output, asked)`` is the inner guider, at the float ``asked`` where the denoiser was, else at the host's sigma.
 
         Where the inner guider combines differently from visit to visit (``varying``), the branches are what is remembered and
         forecast, and it combines them at every visit; else it is the guided output, which costs half.
@@ -175,7 +185,7 @@ class Run:
         if not keep.count or visit.reason in REASONS:
             return own(combine(denoised), denoised)
         apart = keep.branches > 1
-        guided = None if apart or again else combine(denoised)
+        guided = None if apart or again else combine(denoised, visit.asked)
         branches = branches_of(denoised, asked.x, keep.branches) if apart else [denoised if again else guided]
         self.remember(visit, asked.x, branches)
         weights = self.policy.weights(visit, self.history)
@@ -184,7 +194,7 @@ class Run:
             self._graded = True
             self.trust.doubt("gradients")
         if weights is None or recorded or self._forgotten(visit, asked.x):
-            return own(combine(denoised) if guided is None else guided, denoised)
+            return own(combine(denoised, visit.asked) if guided is None else guided, denoised)
         return self._made(asked, weights, combine, again)
 
     def _made(self, asked, weights, combine, again):

@@ -118,7 +118,7 @@ class Answers:
         if not self.step.earlier:
             return
         oldest = self._told.pop().kept if len(self._told) == self.step.earlier else None
-        if visit.node is None or visit.sigma is None or transformed(answer):
+        if visit.node is None or visit.sigma is None or not torch.is_tensor(answer) or transformed(answer):
             self._told.clear()
             return
         if oldest is None or (oldest.shape, oldest.dtype, oldest.device) != (answer.shape, answer.dtype, answer.device):

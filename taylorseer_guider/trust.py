@@ -11,6 +11,7 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "no run": "no run has begun for it through the shim (see taylorseer_guider.shim.attach)",
     "several runs": "several loops are open at once, and nothing tells whose visit it is (see sampler.get_sigma_gen)",
     "not gated": "the denoiser is not gated here (see taylorseer_guider.shim.attach)",
+    "several outputs": "the denoiser returns more than one tensor, and a forecast has nothing in the others' place",
     "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
     "no common sigma": "the samples of the batch are at different sigmas",
     "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
@@ -18,9 +19,16 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
     "not remembered": "the sampler goes by earlier answers, too, and it is not known what they were",
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
-    "another shape": "x changed its shape, dtype or device in mid-run, and the calibration is for one",
+    "another shape": "x changed its shape or device in mid-run, and the calibration is for one",
 }
-STICKY = ("several runs", "not gated", "tiled", "another scale", "another shape")  # all later visits of the run compute, too
+STICKY = (
+    "several runs",
+    "not gated",
+    "several outputs",
+    "tiled",
+    "another scale",
+    "another shape",
+)  # all later visits of the run compute, too
 
 
 class Trust:
@@ -40,9 +48,10 @@ class Trust:
     def changed(self, x):
         """Of ``REASONS``, why history does not serve a visit at ``x``; None where it does.
 
-        It is that of another guidance scale, or of another shape, dtype or device, if these are not those of the visit before.
+        It is that of another guidance scale, or of another shape or device, if these are not those of the visit before. The dtype
+        may change: a host's own arithmetic widens x where the denoiser's outputs are wider.
         """
-        like, scale = (x.shape, x.dtype, x.device), _scale_of(self._guider)
+        like, scale = (x.shape, x.device), _scale_of(self._guider)
         other_scale, other_shape = _differ(scale, self._scale), self._like is not None and like != self._like
         self._like, self._scale = like, scale
         return "another scale" if other_scale else "another shape" if other_shape else None

@@ -121,9 +121,12 @@ class Gate:
             return x
         asked.inside = True
         try:
-            return self.gated(x, *args, **kwargs)
+            output = self.gated(x, *args, **kwargs)
         finally:
             asked.inside = False
+        if asked.run is not None and not torch.is_tensor(output):
+            asked.run.returned_several(asked)
+        return output
 
 
 def eager(function):

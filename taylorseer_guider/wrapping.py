@@ -2,12 +2,20 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from .hosts import HOSTS, only_host
 from .settings import OPTIONS
 from .shim import Skipping
 from .standalone.config import get_obj_from_str
+
+
+class LeftOut(float):
+    """A number that stands where nobody gave one."""
+
+
+USUAL = LeftOut(5.0)  # guidance scale where nothing is said of it
 
 
 def class_by_scale(scale, settings, inner, calibration=None, built=None):
@@ -56,10 +64,48 @@ def made_for(cls, wrapped):
     return type(wrapped)(name, (cls, wrapped), body)
 
 
-def build(cls, scale, params):
+@dataclass(frozen=True)
+class Made:
+    """How the wrapped guider, of the class ``cls``, is made: with ``params``, its class found ``by_scale`` or by name.
+
+    ``shows`` says whether it has an attribute ``scale``.
+    """
+
+    cls: type
+    params: dict
+    by_scale: bool
+    shows: bool = False
+
+    @classmethod
+    def of(cls, wrapped, scale, params, by_scale):
+        """(a Made, the guider) with ``params`` and, where the class takes one and nothing else is said of it, a ``scale``."""
+        taken, said = _scale_parameter(wrapped), not isinstance(scale, LeftOut)
+        if taken is not None and (said or ("scale" not in params and taken.default is taken.empty)):
+            params = {**params, "scale": +scale}  # a plain number
+        built = build(wrapped, params)
+        return cls(wrapped, params, by_scale, hasattr(built, "scale")), built
+
+    def scale(self, scale):
+        """The guidance scale of one that has none to show: what its constructor was told, else what was said, ``scale``."""
+        if (taken := _scale_parameter(self.cls)) is not None:
+            return self.params.get("scale", taken.default)
+        alone = isinstance(scale, LeftOut) and any(base.__name__ == "IdentityGuider" for base in self.cls.__mro__)
+        return 1.0 if alone else +scale
+
+    @property
+    def fixed(self):
+        """Whether the scale can neither be set nor told to its constructor."""
+        return not (self.by_scale or self.shows or _scale_parameter(self.cls))
+
+    def at(self, scale):
+        """The guider made anew with ``scale``; None where setting its attribute is enough, or it has no scale."""
+        hidden = self.by_scale or not self.shows
+        return build(self.cls, {**self.params, "scale": scale}) if hidden and _scale_parameter(self.cls) else None
+
+
+def build(cls, params):
     """The wrapped guider as its own constructor makes it. ValueError for parameters that it does not take."""
     known = inspect.signature(cls).parameters
-    params = {"scale": scale, **params} if _takes_scale(cls) else params
     unknown = [name for name in params if name not in known]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
@@ -67,15 +113,15 @@ def build(cls, scale, params):
     return cls(**params)
 
 
-def _takes_scale(cls):
-    """Whether the constructor of ``cls`` takes a ``scale``, or hands it on, in ``**kwargs``, to one that does."""
+def _scale_parameter(cls):
+    """The parameter ``scale`` of the constructor of ``cls``, or of one that it hands it on to, in ``**kwargs``; None without."""
     for base in cls.__mro__:
         known = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
         if "scale" in known:
-            return True
+            return known["scale"]
         if known and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            return False
-    return False
+            return None
+    return None
 
 
 def attributes_of(built, reserved):

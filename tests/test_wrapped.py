@@ -132,25 +132,7 @@ def test_our_guider_does_not_wrap_itself(target):
     one_line(raised)
 
 
-# A scale that is set later, and copies.
-
-
-@pytest.mark.parametrize(("built", "later"), [(5.0, 0), (5.0, 1), (0, 5.0), (1, 5.0)])
-def test_a_scale_that_needs_another_class_is_refused(built, later):
-    guider = TaylorSeerGuider(scale=built)
-    with pytest.raises(ValueError, match=f"scale={later}") as raised:
-        guider.scale = later
-    one_line(raised)
-    assert guider.scale == built and isinstance(guider, VanillaCFG if built == 5.0 else IdentityGuider)
-    guider.scale = built
-
-
-def test_a_guider_that_is_wrapped_by_name_takes_any_scale():
-    problem, guider = GaussianMixture(), TaylorSeerGuider(guider_config=WRAPPED, **EXACT)
-    built = sampler("EulerEDMSampler", VANILLA, scale=1.0)
-    full = built(problem, *problem.inputs())
-    guider.scale, built.guider = 1.0, guider
-    assert torch.equal(built(problem, *problem.inputs()), full)
+# Copies.
 
 
 @pytest.mark.parametrize("again", COPIES)
@@ -185,15 +167,6 @@ def test_a_copy_in_mid_run_starts_without_one(again):
     assert torch.equal(built(copying, *problem.inputs()), alone)
     built.guider = twins[3]
     assert torch.equal(built(problem, *problem.inputs()), alone)
-
-
-@pytest.mark.parametrize("again", COPIES)
-def test_a_scale_that_was_set_is_copied(again):
-    guider = TaylorSeerGuider(scale=5.0)
-    guider.scale = 2.0
-    twin, both = COPIES[again](guider), torch.randn(4, 3)
-    assert twin.scale == 2.0
-    assert torch.equal(twin(both, torch.ones(2)), VanillaCFG(2.0)(both, torch.ones(2)))
 
 
 # Which host is meant.

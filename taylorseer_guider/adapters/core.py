@@ -25,7 +25,6 @@ from ..settings import OPTIONS, Settings, regrouped
 logger = logging.getLogger(__name__)
 UNKNOWN = Stepping(stirs=True)  # what a sampler is taken for that nobody has named
 TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn"))  # those two go with a sampler that the shim sees
-BUDGETS = {"interval", "calls", "plan"}
 
 
 class Forecaster:
@@ -79,17 +78,15 @@ class Forecaster:
         return self._run
 
     def _policy(self, schedule, stepping):
-        settings = self._settings(len(schedule.nodes), stepping)
+        settings = self._settings(stepping)
         if settings.computes_all:
             return Everything("planned" if settings.use_cache else "cache off")
         return unfitted(settings, schedule, stepping, self.scale, self.movable)
 
-    def _settings(self, nodes, stepping):
-        """The settings, and what is safe where noise may be added and the user has not said what else to do."""
-        safe = {} if BUDGETS & self._given else {"calls": (nodes + 1) // 2}
-        if "repeat_visits" not in self._given:
-            safe["repeat_visits"] = "compute"
-        return replace(self.settings, **safe) if stepping.noisy else self.settings
+    def _settings(self, stepping):
+        """The settings; where noise may be added, and the user has not said what else to do, second visits are computed."""
+        said = "repeat_visits" in self._given
+        return replace(self.settings, repeat_visits="compute") if stepping.noisy and not said else self.settings
 
     def visit(
         self, x: torch.Tensor, sigma: torch.Tensor, call: Callable[..., torch.Tensor], step: int | None = None
@@ -157,7 +154,7 @@ class Forecaster:
         output = asked.x if output is None else output
         if asked.run is None:
             return own(output, output)
-        return asked.run.answer(asked, output, lambda guided: guided)
+        return asked.run.answer(asked, output, _as_it_is)
 
     def give_up(self, asked: Asked) -> None:
         """There will be no answer to what was ``asked``: the model raised."""
@@ -181,6 +178,10 @@ class Forecaster:
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
         self._report = report
+
+
+def _as_it_is(output, asked=None):
+    return output
 
 
 def checked(options):

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -74,6 +75,8 @@ class Start:
         if (budget := self.budget(calls)) is None:
             return []
         sigmas = resampled([row.sigma for row in budget.rows], calls, self.fitted.sigmas)
+        if any(a <= b for a, b in pairwise(sigmas)):  # of a schedule that began higher
+            return []
         ours, theirs = Solver.by_theory(problem, sigmas), Solver.of(sigmas, budget.rows)
         told = self.earlier.branches, self.earlier.fitted.scales
         alike = told == (problem.branches, problem.scales) and list(map(len, theirs.rows)) == list(map(len, ours.rows))

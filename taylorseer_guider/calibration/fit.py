@@ -1,5 +1,6 @@
 """A calibration from beginning to end: from a few runs of the user's own model to solvers that serve all later ones."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from .. import loops
 from ..calibrated import describe, policy_for
 from ..calibration_file import MOST_HELD, Calibration
 from ..hosts import stepping
+from ..settings import Settings
 from ..shim import Skipping
 from ..values import positive_number, whole_number
 from .budgets import Start, alone, most_calls, solved
@@ -19,6 +21,9 @@ from .problem import Problem
 from .refine import budget_of
 from .scales import opened, scales_to_walk
 from .unseen import compared, left_out, say
+
+logger = logging.getLogger(__name__)
+REPEATED = 100.0  # times its rounding: further apart, one question was answered in two ways
 
 
 def calibrated(
@@ -32,6 +37,10 @@ def calibrated(
     with Progress(progress) as bar:
         denoiser = bar.counting(denoiser)
         probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
+        if low and probes[0].x.ndim < 3:
+            raise ValueError(
+                f"low=True: x is {tuple(probes[0].x.shape)}, and means over blocks need a height and a width; leave it out"
+            )
         fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
         start = Start(start, fitted)
         output, branches, follows = opened(probes, scales, bool(refine))
@@ -43,7 +52,7 @@ def calibrated(
         options = {"history": history, "low": low, "peak": peak, "from": start.checksum}
         journal = Journal(folder, _job(fitted, problem, substeps, output, budgets, runs), options)
         later = [most_calls(count, problem, refine, start) for count in budgets]
-        problem = replace(problem, references=_references(problem, grid, substeps, journal, bar, sum(later)))
+        problem = replace(problem, references=_references(problem, grid, substeps, output, journal, bar, sum(later)))
         found, unseen, ends = {}, {}, {}
         for n, count in enumerate(budgets):
             bar.expect(sum(later[n:]))
@@ -96,15 +105,30 @@ def _common_schedule(probes, budgets):
     return sigmas
 
 
-def _references(problem, grid, substeps, journal, bar, later):
-    """The fine solution of every run, or what an interrupted calibration has of it. ``later`` calls come after them."""
+def _references(problem, grid, substeps, output, journal, bar, later):
+    """The fine solution of every run, or what an interrupted calibration has of it. ``later`` calls come after them.
+
+    ``output`` is the first of the first run, which is asked for again: the log warns where it is another one now.
+    """
     found = [journal.reference(run) for run in range(len(problem.probes))]
     bar.expect(found.count(None) * calls_of_reference(grid, substeps) + later)
     for run, probe in enumerate(problem.probes):
         bar.say(f"reference {run + 1}/{len(found)}")
         if found[run] is None:
             found[run] = journal.keep_reference(run, solve_finely(probe, grid, substeps, problem.branches))
+        if run == 0:
+            _warn_of_another(output, probe.guided([branch.to(output.device) for branch in found[run].first]))
     return found
+
+
+def _warn_of_another(output, again):
+    """Have the log say where one question was answered in two ways."""
+    apart = float((again.double() - output.double()).norm() / output.double().norm().clamp(min=1e-12))
+    if apart > REPEATED * torch.finfo(output.dtype).eps:
+        logger.warning(
+            "the first output was another one, %.2g (relative) away, when it was asked for again: put the model in eval mode, "
+            "and take out what else is random in it", apart,
+        )  # fmt: skip
 
 
 def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended):
@@ -116,16 +140,19 @@ def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended
     sampler, guider = probe.sampler, probe.sampler.guider
     with guider.at_scale(probe.scale), seeded(seed), torch.no_grad():
         ours = describe(sampler, stepping(sampler), guider, probe.sigmas, served=True)
-        policy = policy_for(calibration, replace(guider.settings, calls=calls), ours, stepping(sampler), probe.dtype)
+        policy = policy_for(calibration, Settings(calls=calls), ours, stepping(sampler), probe.dtype)
         with loops.following(lambda *_: policy):
             ended = sampler(denoiser, **copied(run))
-    rounding = 2000 * max(torch.finfo(dtype).eps for dtype in (ended.dtype, problem.references[0].first[0].dtype))
+    eps = max(torch.finfo(dtype).eps for dtype in (probe.x.dtype, ended.dtype, problem.references[0].first[0].dtype))
     ended, fit_ended = ended.cpu(), fit_ended.double()
-    distance = float((ended.double() - fit_ended).norm() / fit_ended.norm().clamp(min=1e-12))
-    if distance > min(max(rounding, 1e-3), 0.2):
+    size = float(fit_ended.norm().clamp(min=1e-12))
+    noise = 4 * eps * float(probe.x.double().norm()) / size  # that of x at its largest, of which the end may be a small part
+    distance = float((ended.double() - fit_ended).norm()) / size
+    if not distance <= min(max(2000 * eps, 1e-3) + noise, 0.2):
         raise ValueError(
             f"{type(sampler).__name__} does not step as it is thought to: with the weights of {calls} calls its run ends "
-            f"{distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated"
+            f"{distance:.2g} (relative) away from where the fit ended, so it cannot be calibrated; or the denoiser is random: is "
+            "its model in eval mode?"
         )
 
 

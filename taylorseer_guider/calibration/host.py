@@ -100,10 +100,13 @@ class Probe:
         """(the guided output at the run's start, how many branches it has, whether it follows sigma), from one call.
 
         2 branches where it is uncond + scale (cond - uncond) of one doubled batch, else 1. ValueError where it has not x's shape,
-        and where a ``gradient`` is wanted of it and there is none. One by sigma is none of a denoiser that looks sigma up.
+        where the denoiser gives no one tensor, and where a ``gradient`` is wanted of it and there is none. One by sigma is none
+        of a denoiser that looks sigma up.
         """
         x, sigma = self.x.clone().requires_grad_(gradient), torch.tensor(self.sigmas[0], dtype=torch.float64)
         guided, raw = self._ask(x, sigma.requires_grad_(gradient))
+        if raw is not None and not torch.is_tensor(raw):
+            raise ValueError(f"the denoiser returns a {type(raw).__name__}, and only one tensor can be fitted")
         by_x = by_sigma = None
         if guided.requires_grad:
             by_x, by_sigma = torch.autograd.grad(guided, (x, sigma), torch.ones_like(guided), allow_unused=True)
@@ -115,7 +118,7 @@ class Probe:
             raise ValueError(f"{shapes}: only outputs of x's shape can be fitted")
         if raw is None or raw.shape[0] != 2 * guided.shape[0] or raw.shape[1:] != guided.shape[1:]:
             return guided, 1, by_sigma is not None
-        rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(scale)) * float(raw.abs().max())
+        rounding = 8 * torch.finfo(raw.dtype).eps * (1 + abs(float(scale))) * float(raw.abs().max())
         ours = self.guided(raw.chunk(2))
         told = torch.allclose(ours, guided.to(ours.dtype), rtol=0, atol=rounding)
         return guided, 2 if told else 1, by_sigma is not None

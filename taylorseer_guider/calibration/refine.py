@@ -255,5 +255,6 @@ def _even(products, landing, blocks):
     moves = differences(len(products), blocks).to(products)
     changed = moves @ products @ moves.T
     size = torch.maximum(changed.diagonal(), LEAST * least(products, changed, blocks)).sqrt()
+    size = torch.where(size > 0, size, 1.0)  # of a denoiser whose outputs are x or 0: there is nothing to weigh
     scaled = changed / size[:, None] / size + RIDGE * torch.eye(len(changed), dtype=changed.dtype)
     return moves.T @ (torch.linalg.inv(torch.linalg.cholesky(scaled)).T / size[:, None]) / math.sqrt(landing)
