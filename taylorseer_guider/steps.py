@@ -43,9 +43,13 @@ class DPMPP2M:
 
 @dataclass(frozen=True)
 class LinearMultistep:
-    """Adams and Bashforth's method of an ``order`` up to 4 on uneven sigmas, of less at its beginning."""
+    """Adams and Bashforth's method of an ``order`` up to 4 on uneven sigmas, of less at its beginning.
+
+    Where its schedule falls to 0, its last step goes there by the polynomial too, or ``ends`` at the output, as Euler's does.
+    """
 
     order: int = 4
+    ends: bool = False
 
     @property
     def earlier(self):
@@ -61,6 +65,8 @@ class LinearMultistep:
 
     def solved(self, end, sigmas):
         start = sigmas[0]
+        if end == 0 and self.ends:
+            return 0.0, 1.0, *[0.0] * (len(sigmas) - 1)
         newest, *older = self.coefficients(end, sigmas)
         share = (end - start) / newest
         return 1 - share, share, *(start * each / newest for each in older)

@@ -30,7 +30,7 @@ TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn")) 
 class Forecaster:
     """Answers the visits of one sampling loop at a time, from the model or from what it said before.
 
-    ``sigmas`` (n,) fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
+    ``sigmas`` (n,), a tensor, an array or a list, fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
     scale, if known. ``movable`` says that the model may be called at other sigmas than the sampler's. ``options`` are
     ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on samplers known to add no noise.
     Elsewhere half of the nodes are called, those where outputs turn, and second visits of a called node are computed: noise may
@@ -50,6 +50,7 @@ class Forecaster:
         self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
         self._given = frozenset(regrouped(options))
         self._run = self._report = self._thread = None
+        self._left = False  # a loop may have been left, and another begun below its last visit
         if sigmas is not None:
             self.begin(sigmas)
 
@@ -66,13 +67,17 @@ class Forecaster:
 
     def begin(self, sigmas: torch.Tensor) -> None:
         """Another loop begins, over ``sigmas``."""
+        sigmas = torch.as_tensor(sigmas)
+        if sigmas.ndim != 1:
+            raise ValueError(f"sigmas: {tuple(sigmas.shape)} is no schedule; give one number for each node, and the last")
         schedule = Schedule(sigmas, self.stepping.rising, self.stepping.visits)
         require_sigmas(schedule)
         self._begin(schedule)
 
     def _begin(self, schedule, stepping=None):
         """A loop begins whose ``stepping`` is another one than the sampler's, if one is given."""
-        self.end(quietly=True)
+        if self._thread is None or self._is_here():
+            self.end(quietly=True)
         stepping = stepping or self.stepping
         self._run, self._thread = Run(self._policy(schedule, stepping), schedule, stepping, self), threading.get_ident()
         return self._run
@@ -105,6 +110,8 @@ class Forecaster:
             output = call(x, sigma)
         except BaseException:
             self.give_up(asked)
+            if asked.run is not None:
+                self.end(quietly=True)  # nobody knows whether the loop goes on
             raise
         return self.answer(asked, output)
 
@@ -116,38 +123,63 @@ class Forecaster:
                 return Asked(None, self, x)  # asked from within the model
             self.give_up(run.waiting)  # whose model raised
         if run.ended or not self._is_here() or (step is not None and run.place.step is not None and step < run.place.step):
-            run = self._begin(run.schedule)
+            run, self._left = self._begin(run.schedule), False
         if step is not None and step != run.place.step:
             run.place.announce(step)
         key = run.place.key(sigma)
         if step is None and self._rises(run, key):
-            run = self._begin(run.schedule)
+            run, self._left = self._begin(run.schedule), False
         if step is None and self._strays(run, key, sigma.dtype):
-            logger.warning("the sampler does not step as %s does: it is one that is not known", run.stepping)
-            if not run.place.again(run.schedule.sigma(key)):  # else it may be that a loop was left after its first visit
-                self.stepping = UNKNOWN
-            run = self._begin(run.schedule, UNKNOWN)
+            run = self._astray(run, key, sigma.dtype)
         asked = run.ask(x, key, sigma.dtype, gated=True)
         asked.gated = True
         return asked
+
+    def _astray(self, run, key, dtype):
+        """The run that goes on at a visit at ``key``, which is none of ``run``.
+
+        One that skips nodes may be the first visit of another loop, where the one before was left; that is believed once. Two at
+        the first sigma may be tiles, of this loop alone.
+        """
+        node, sigma = run.schedule.node(key, dtype, None), run.schedule.sigma(key)
+        again = run.place.again(sigma)
+        if node > self._expected(run, node) and not self._left:
+            self._left = True
+            return self._begin(run.schedule)
+        logger.warning("the sampler does not ask where %s does: it is one that is not known", run.stepping.name or "it is to")
+        if not again:
+            self.stepping = UNKNOWN
+        begun = self._begin(run.schedule, UNKNOWN)
+        begun.place.visited += [sigma] if again else []
+        return begun
 
     def _is_here(self):
         return self._thread == threading.get_ident()
 
     def _rises(self, run, key):
-        """Whether a visit is above the one before, or, where all are at the one node that there is, not below it."""
-        before = run.report.visits[-1].sigma if run.report.visits else None
+        """Whether a visit is above the one before, or, where all are at the one node that there is, not below it.
+
+        Where noise is added before a step, its first visit may be above the second one of the step before, but not above both.
+        """
+        *older, before = [None, *(visit.sigma for visit in run.report.visits)]
         least = 1 - NEAR if len(run.schedule.nodes) == 1 else 1 + NEAR
-        return before is not None and run.schedule.sigma(key) > before * least
+        if before is None or not run.schedule.sigma(key) > before * least:
+            return False
+        return older[-1] is None or run.schedule.sigma(key) >= older[-1] * (1 - NEAR)  # else churn, after a second visit
 
     def _strays(self, run, key, dtype):
         """Whether a visit is not at the node where the stepping has it: another sampler than was named, churn, or tiles."""
-        visits, node = run.stepping.visits, None if math.isnan(key) else run.schedule.node(key, dtype, None)
-        begun = run.report.visits[0].node if run.report.visits else node
-        if not visits or begun is None or node is None:
+        node = None if math.isnan(key) else run.schedule.node(key, dtype, None)
+        expected = self._expected(run, node)
+        if node is None or expected is None:
             return False
-        expected = begun + (len(run.report.visits) + visits - 1) // visits
         return node != expected or not run.schedule.is_at(node, run.schedule.sigma(key))
+
+    def _expected(self, run, node):
+        """Where the next visit of ``run`` is, which is at ``node`` if it is the first; None where nobody can know it."""
+        visits, made = run.stepping.visits, run.report.visits
+        begun = made[0].node if made else node
+        return None if not visits or begun is None else begun + (len(made) + visits - 1) // visits
 
     def answer(self, asked: Asked, output: torch.Tensor | None = None) -> torch.Tensor:
         """The second half: the answer to what was ``asked``, of which the model's ``output`` is None where it is a forecast."""

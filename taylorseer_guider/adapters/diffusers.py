@@ -6,6 +6,7 @@ the network where they forecast, and then answer with their combined output.
 """
 
 import inspect
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -17,7 +18,7 @@ from diffusers.utils import BaseOutput
 from .streams import Streams
 
 NAME = "taylorseer"
-NETWORKS = ("unet", "transformer", "transformer_2")
+NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 GUIDERS = ("guider", "guider_2", "audio_guider")
 
 
@@ -37,7 +38,8 @@ def enable(pipe: object, **options) -> Streams:
     for guider in guiders:
         guider.__class__, guider._streams = _forecasting(type(guider)), streams
     for network in [] if guiders else networks:
-        HookRegistry.check_if_exists_or_initialize(network).register_hook(ForecastHook(streams), NAME)
+        with _beneath(network):
+            HookRegistry.check_if_exists_or_initialize(network).register_hook(ForecastHook(streams), NAME)
     return streams
 
 
@@ -48,7 +50,25 @@ def disable(pipe: object) -> None:
             guider.leave()
     for network in _parts(pipe, NETWORKS):
         if NAME in getattr(getattr(network, "_diffusers_hook", None), "hooks", ()):
-            network._diffusers_hook.remove_hook(NAME, recurse=False)
+            with _beneath(network):
+                network._diffusers_hook.remove_hook(NAME, recurse=False)
+
+
+@contextmanager
+def _beneath(network):
+    """Within, ``network`` is without accelerate's own hook, which moves it to the GPU and back (``enable_model_cpu_offload``).
+
+    That one is taken off and put on after each picture, and keeps the forward that it found, ours with it.
+    """
+    outer = vars(network).get("forward") if "_old_forward" in vars(network) else None
+    if outer is None:
+        yield
+        return
+    network.forward = network._old_forward
+    try:
+        yield
+    finally:
+        network._old_forward, network.forward = network.forward, outer
 
 
 def _parts(pipe, names):
@@ -75,7 +95,9 @@ class ForecastHook(ModelHook):
         given = self._signature.bind(*args, **kwargs).arguments
         x, timestep = given.get("sample", given.get("hidden_states")), given.get("timestep")
         stream = None
-        if torch.is_tensor(x) and timestep is not None:
+        if not torch.is_tensor(x) or timestep is None:
+            self._streams.say(f"{type(module).__name__} takes no `sample` or `hidden_states` beside a `timestep`")
+        else:
             stream = self._streams.at(id(module), timestep, given.get("encoder_hidden_states"))
         if stream is not None and stream.ask(x):
             return stream.form(stream.answer(x))

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -16,7 +17,6 @@ ONCE = Stepping(visits=1, noisy=False)  # an output a step, at its beginning
 SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and those that ComfyUI has beside them
     "sample_euler": replace(ONCE, method="euler"),
     "sample_heun": replace(ONCE, method="heun", visits=2),
-    "sample_dpm_2": replace(ONCE, visits=None),
     "sample_lms": replace(ONCE, step=LinearMultistep()),
     "sample_dpmpp_2m": replace(ONCE, step=DPMPP2M()),
     **dict.fromkeys(("sample_ipndm", "sample_ipndm_v", "sample_deis", "sample_res_multistep"), ONCE),
@@ -60,11 +60,34 @@ def forecaster(
     sampler: Callable | None, sigmas: torch.Tensor, scale: float = math.inf, movable: bool = False, **options
 ) -> Forecaster:
     """The Forecaster for a run of ``sampler`` over ``sigmas``, at a guidance ``scale`` if it is known."""
-    if getattr(sampler, "__name__", None) in ADAPTIVE:
+    if _name_of(sampler) in ADAPTIVE:
         options["use_cache"] = False
     return Forecaster(sigmas, stepping(sampler), scale, movable, **options)
 
 
 def stepping(sampler: Callable | None) -> Stepping:
     """What is known of a function ``sample_*``, by its name."""
-    return SAMPLERS.get(getattr(sampler, "__name__", None), UNKNOWN)
+    name = _name_of(sampler)
+    if (known := SAMPLERS.get(name)) is None:
+        return UNKNOWN
+    return replace(known, name=name, step=_ending(_unwrapped(sampler)) if name == "sample_lms" else known.step)
+
+
+def _unwrapped(sampler):
+    return _unwrapped(sampler.func) if isinstance(sampler, partial) else sampler
+
+
+def _name_of(sampler):
+    """The name of the function ``sampler``, None where there is none. ValueError for what is none."""
+    if sampler is not None and not callable(sampler):
+        raise ValueError(f"sampler={sampler!r}: give the function itself, such as k_diffusion.sampling.sample_heun")
+    return getattr(_unwrapped(sampler), "__name__", None)
+
+
+@cache
+def _ending(sample_lms):
+    """The step of that linear multistep method: k-diffusion's goes on to 0 by its polynomial, ComfyUI's ends at the last output."""
+    sigmas, ended = torch.tensor([1.0, 0.5, 0.0]), None
+    with suppress(Exception):  # one that takes something else
+        ended = sample_lms(lambda x, sigma, **_: sigma[:, None], torch.ones(1, 1), sigmas, disable=True)
+    return LinearMultistep(ends=torch.is_tensor(ended) and bool((ended == sigmas[1]).all()))

@@ -41,6 +41,14 @@ SCHEDULERS = {
     "EulerAncestralDiscreteScheduler": STIRS,
     "SASolverScheduler": STIRS,
 }
+FLOW = "flow"  # how the kinds of what networks of flows give begin
+GIVEN = {  # what a pipeline's network gives, where it is turned into the flow's velocity before the scheduler sees it
+    "Ideogram4ModularPipeline": f"{FLOW}, turned",
+    "Ideogram4Pipeline": f"{FLOW}, turned",
+    "Lumina2Pipeline": f"{FLOW}, turned",
+    "NucleusMoEImagePipeline": f"{FLOW}, turned",
+    "PRXPixelPipeline": f"{FLOW}, image",
+}
 
 
 def stepping(scheduler):
@@ -55,13 +63,20 @@ def stepping(scheduler):
     return known
 
 
-def prediction(scheduler):
-    """What the network gives: epsilon, v_prediction or sample, or the velocity of a flow."""
-    return "flow" if _flows(scheduler) else scheduler.config.get("prediction_type")
+def prediction(scheduler, pipe=None):
+    """What the network of ``pipe`` gives: epsilon, v_prediction or sample, or, of a flow, its velocity or what is in ``GIVEN``."""
+    if not _flows(scheduler):
+        return scheduler.config.get("prediction_type")
+    return next((GIVEN[cls.__name__] for cls in type(pipe).__mro__ if cls.__name__ in GIVEN), FLOW)
 
 
 def _flows(scheduler):
     return type(scheduler).__name__.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+
+
+def _in_shares(scheduler):
+    """Whether its sigmas are shares of noise; Cosmos' are not, which go far beyond 1."""
+    return _flows(scheduler) and float(torch.as_tensor(scheduler.sigmas).max()) <= 1
 
 
 def sigmas_of(scheduler):
@@ -70,7 +85,7 @@ def sigmas_of(scheduler):
     sigmas = getattr(scheduler, "sigmas", ())
     if len(sigmas) == count + 1:
         sigmas = torch.as_tensor(sigmas[:-1]).double()
-        if _flows(scheduler):
+        if _in_shares(scheduler):
             sigmas = sigmas / (1 - sigmas)
     else:
         kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
@@ -80,30 +95,32 @@ def sigmas_of(scheduler):
 
 def relation(kind, sigma):
     """(shrink, on_x, on_output) of a network that gives ``kind`` at ``sigma``; None for a kind that is not known."""
-    shrink = 1 / (1 + sigma) if kind == "flow" else 1 / math.hypot(1, sigma)
+    shrink = 1 / (1 + sigma) if str(kind).startswith(FLOW) else 1 / math.hypot(1, sigma)
     noise = sigma * shrink
     kinds = {
         "epsilon": (1 / shrink, -noise / shrink),
         "v_prediction": (shrink, -noise),
         "sample": (0.0, 1.0),
-        "flow": (1.0, -noise),
+        FLOW: (1.0, -noise),
+        f"{FLOW}, turned": (1.0, noise),
+        f"{FLOW}, image": (0.0, 1.0),
     }
     return (shrink, *kinds[kind]) if kind in kinds else None
 
 
 class Walk:
-    """One run over the timesteps of ``scheduler``, from the first visit's, ``timestep``, on.
+    """One run of ``pipe`` over the timesteps of its ``scheduler``, from the first visit's, ``timestep``, on.
 
     ``known`` is how it steps, None where nothing can be forecast; ``sigmas`` are those that are visited, each once, and 0.
     """
 
-    def __init__(self, scheduler, timestep):
-        self.timesteps, self.kind, self.known = scheduler.timesteps, prediction(scheduler), stepping(scheduler)
+    def __init__(self, scheduler, timestep, pipe=None):
+        self.timesteps, self.kind, self.known = scheduler.timesteps, prediction(scheduler, pipe), stepping(scheduler)
         if self.known is None or relation(self.kind, 1.0) is None:
             self.known = None
             return
         self.each, self._places = sigmas_of(scheduler), self.timesteps.tolist()
-        self.start = 0
+        self.start = self.last = 0
         self.start = self.last = self.position(scheduler, timestep) or 0
         self.sigmas = [*dict.fromkeys(sigma for sigma in self.each[self.start :] if sigma > 0), 0.0]
         if self.sigmas != sorted(self.sigmas, reverse=True):
@@ -119,15 +136,20 @@ class Walk:
         if index is not None:
             return index if index < len(self._places) else None
         told = torch.as_tensor(timestep).unique().tolist()
-        return self._place(told[0], scheduler) if len(told) == 1 else None
+        told = [each for each in told if each > 0] if len(told) > 1 else told  # 0 is that of a frame that is given (Wan 2.2)
+        place = self._place(told[0], scheduler) if len(told) == 1 else None
+        begun = self.last == self.start and hasattr(scheduler, "step_index")  # which will say so once a step has been taken
+        return self.start if place is None and begun else place
 
     def _place(self, told, scheduler):
         """The timestep ``told``; networks of flows may be told t / 1000, in the dtype of x."""
         if told in self._places:
             return self._places.index(told)
+        if not _in_shares(scheduler):
+            return None
         shares = [place / scheduler.config.get("num_train_timesteps", 1) for place in self._places]
         near = min(range(len(shares)), key=lambda i: abs(shares[i] - told))
-        return near if self.kind == "flow" and abs(shares[near] - told) <= ROUNDED * told else None
+        return near if abs(shares[near] - told) <= ROUNDED * told else None
 
     def step(self, position):
         """The step that a visit serves, where it is known how many visits a step has."""

@@ -27,7 +27,7 @@ class Streams:
     def __init__(self, pipe, options):
         checked(options)
         self._pipe, self._options = weakref.ref(pipe), options
-        self._walk, self._found = None, []
+        self._walk, self._found, self._said = None, [], set()
 
     @property
     def scheduler(self):
@@ -50,6 +50,7 @@ class Streams:
         ``guided`` is what has the guidance scale, if not the pipeline. None where it is not known at which sigma the visit is.
         """
         if (scheduler := self.scheduler) is None:
+            self.say("the pipeline that was enabled is gone, or has no scheduler; enable the one that is used, and disable this first")
             return None
         if self._walk is None or self._walk.timesteps is not scheduler.timesteps:
             self._begin(timestep)
@@ -63,9 +64,15 @@ class Streams:
         self._walk.last = position
         return self._stream(asker, cond, position, guided or self._pipe())
 
+    def say(self, why):
+        """Have the log say once why every visit computes."""
+        if why not in self._said:
+            self._said.add(why)
+            logger.warning("every visit computes: %s", why)
+
     def _begin(self, timestep):
         self.end()
-        self._walk, self._found = Walk(self.scheduler, timestep), []
+        self._walk, self._found = Walk(self.scheduler, timestep, self._pipe()), []
         if self._walk.known is None:
             name, kind = type(self.scheduler).__name__, self._walk.kind
             logger.warning("every visit computes: at which sigmas %s with prediction_type %r steps is not known", name, kind)

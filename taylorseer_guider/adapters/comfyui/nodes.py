@@ -17,6 +17,8 @@ from taylorseer_guider.settings import regrouped
 logger = logging.getLogger(__name__)
 KEY = "taylorseer"
 POST_CFG = "sampler_post_cfg_function"
+if not hasattr(WrappersMP, "PREDICT_NOISE"):
+    raise ImportError("TaylorSeer needs a ComfyUI that wraps predictions (WrappersMP.PREDICT_NOISE, of 0.3.40 or later); update it")
 FAR = 1e4  # the sigma that stands for pure noise, with which flows begin
 
 

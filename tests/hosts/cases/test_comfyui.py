@@ -29,7 +29,7 @@ NET = {
 def comfy(host):
     """ComfyUI's modules, and, as ``node``, the folder as ComfyUI loads a custom node."""
     host.cli_args.args.cpu = True
-    names = ("model_base", "model_management", "model_patcher", "nested_tensor", "sample", "samplers", "supported_models")
+    names = ("model_base", "model_management", "model_patcher", "sample", "samplers", "supported_models")
     with stand_ins((*NEVER_CALLED, "tokenizers")):
         modules = {name: importlib.import_module(f"comfy.{name}") for name in names}
     return types.SimpleNamespace(node=custom_node(NODE), **modules)
