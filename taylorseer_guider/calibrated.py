@@ -173,16 +173,15 @@ def _brief(sigmas):
     return f"{len(sigmas)} sigmas ({', '.join(shown)})"
 
 
-def describe(sampler, stepping, guider, sigmas, served=False):
+def describe(sampler, stepping, guider, sigmas):
     """What a calibration is fitted for, of a run: a Fitted. ValueError, with the reason, for a sampler that cannot be calibrated.
 
-    ``stepping`` is what ``hosts.stepping`` knows of the sampler, ``sigmas`` its schedule as floats. What is only to be ``served``
-    by a calibration of another sampler may step in more ways.
+    ``stepping`` is what ``hosts.stepping`` knows of the sampler, ``sigmas`` its schedule as floats.
     """
     name = type(sampler).__name__
     if churn := getattr(sampler, "s_churn", 0):
         raise ValueError(f"{name} with s_churn={churn} adds noise while sampling; only a deterministic run can be fitted")
-    if stepping.method is None and not (served and stepping.step):
+    if stepping.method is None and stepping.step is None:
         raise ValueError(
             f"{name} cannot be calibrated: it is not known how it steps; use EulerEDMSampler, HeunEDMSampler, "
             "ConcatSRHeunEDMSampler, DPMPP2MSampler, LinearMultistepSampler, or a subclass that does not step by itself"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from .checks import Reader, Unreadable, brief, first_line, parsed, read, replacing
+from .checks import Reader, Unreadable, brief, parsed, read
+from .files import first_line, replacing
 from .hosts import SAMPLERS
 
 FORMATS = ONE_SCALE, RANGE, FREE = [f"taylorseer_guider calibration {number}" for number in (1, 2, 3)]

@@ -1,22 +1,21 @@
 """Reading a calibration's file, for which nobody vouches: its text is looked at before it is parsed, and then each value.
 
-Every value is checked for its type and range, and a fault is named. And how files are written: whole, or not at all.
+Every value is checked for its type and range, and a fault is named.
 """
 
 import math
 import re
 import reprlib
 import stat
-import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
 import yaml
 
+from .files import first_line
+
 LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
-LONGEST = 300  # characters of somebody else's message
 DEEPEST = 4  # brackets in brackets; a file has two levels of them
 BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
 OTHERS = bytes(set(range(256)) - BRACKETS.keys())
@@ -56,22 +55,6 @@ def _harmless(text):
     if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:
         raise ValueError(f"a calibration has no more than {DEEPEST} brackets in each other")
     return text
-
-
-def first_line(error):
-    """What an exception says, or of what kind it is, as part of one line, no longer than ``LONGEST``."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
-
-
-@contextmanager
-def replacing(path):
-    """A file beside ``path`` to write to; it takes the place of ``path`` only when all went well. Each thread has its own."""
-    partial = path.with_name(f".{path.name}.{threading.get_native_id()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class Reader:

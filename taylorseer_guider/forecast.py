@@ -66,16 +66,16 @@ def taylor_weights(nodes, u):
 BASES = {"newton": newton_weights, "taylor": taylor_weights}
 
 
-def distinct(nodes, count, tolerance=1e-6, floor=1e-30):
-    """Indices of the first ``count`` finite nodes that stand apart, so that no difference divides by (nearly) zero.
+def distinct(nodes, count):
+    """Indices of the first ``count`` nodes that stand apart, so that no difference divides by (nearly) zero.
 
-    ``tolerance`` is relative; ``floor``, beside zero, keeps products of differences away from the smallest floats.
+    That is relative; beside zero, products of differences are kept away from the smallest floats.
     """
     chosen = []
     for i, node in enumerate(nodes):
         scale = max([abs(node), *(abs(nodes[j]) for j in chosen)])
-        apart = all(abs(node - nodes[j]) > max(tolerance * scale, floor) for j in chosen)
-        if math.isfinite(node) and apart and len(chosen) < count:
+        apart = all(abs(node - nodes[j]) > max(1e-6 * scale, 1e-30) for j in chosen)
+        if apart and len(chosen) < count:
             chosen.append(i)
     return chosen
 

@@ -116,7 +116,7 @@ class TaylorSeerGuider(shim.Skipping):
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
         if asked.run is not None:
             asked.run.called_with(asked, prepared)
-        return (own(x, x), *prepared[1:]) if prepared[0] is x else prepared  # a denoiser may write into what it is given
+        return (own(prepared[0], x), *prepared[1:])  # a denoiser may write into what it is given
 
     @visits.eager
     def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -194,7 +194,7 @@ class TaylorSeerGuider(shim.Skipping):
             return policy if settings.learn is False else self._learner.policy(self, schedule, sampler, x, policy, dtype)
         if sampler is None:
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
-        run = describe(sampler, known, self, schedule.keys, served=True)
+        run = describe(sampler, known, self, schedule.keys)
         policy = policy_for(self._calibration, settings, run, known, dtype)
         warn_if_it_goes_on(self._calibration.fitted, run)
         return policy

@@ -22,7 +22,7 @@ def calibrate(
     scales     guidance scales at which each run is walked: the weights are then polynomials in the scale, fitted for all of
                them together, and serve every scale from the lowest to the highest; None: the guider's own alone
     degree     of that polynomial, 1 or 2
-    history    newest outputs that an answer may weigh, which is what later runs hold
+    history    newest outputs that an answer may weigh; later runs hold one more
     low        weigh 4x4 means of everything too, so that low and high frequencies get weights of their own
     substeps   steps of the reference, of order 4, between each two of its sigmas
     refine     times that each budget's run is followed back by its gradient, to move its sigmas and weights together; 0: for a

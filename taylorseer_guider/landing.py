@@ -139,7 +139,8 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     strength = scale if math.isfinite(scale) else USUAL
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
-    if half := settings.plans_nothing and (movable if lands else stepping.noisy):  # others stay near their own steps by `interval`
+    spreads = movable if lands else stepping.noisy  # others stay near their own steps by calling at every second node
+    if half := settings.plans_nothing and spreads:
         settings = replace(settings, calls=max(math.ceil(len(schedule.nodes) / INTERVAL), 1))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale, free))

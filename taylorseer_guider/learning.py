@@ -10,7 +10,7 @@ import torch
 
 from .calibrated import Calibrated, describe, goes_on, policy_for, require_same
 from .calibration_file import Calibration
-from .checks import first_line
+from .files import first_line
 from .hosts import stepping
 from .learnt import ROOM, Learnt
 from .policy import Everything, Keep
@@ -74,7 +74,7 @@ class Learner:
         try:
             if shape is None:
                 raise ValueError(f"{type(sampler).__name__} does not say what it samples")
-            described = describe(sampler, stepping(sampler), guider, schedule.keys, served=True)
+            described = describe(sampler, stepping(sampler), guider, schedule.keys)
             if schedule.keys[-1] != 0:
                 raise ValueError(f"the schedule of {type(sampler).__name__} ends at sigma {schedule.keys[-1]:.4g}, not at 0")
             return described, tuple(shape[1:])

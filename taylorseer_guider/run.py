@@ -124,9 +124,8 @@ class Run:
         return self.history.weighted(weights, x, dtype=x.dtype).to(x), torch.full_like(sigma, visit.asked)
 
     def called_with(self, asked, prepared):
-        """What the inner guider hands the denoiser: samples that it may write into."""
-        if self.policy.keep.count:
-            self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
+        """Note whether the inner guider, which ``prepared`` the denoiser's arguments, hands it more samples than x has."""
+        self._doubled = prepared[0].shape[:1] != asked.x.shape[:1]
 
     def returned_several(self, asked):
         """The denoiser has returned something else than a tensor, of which the host may want more than what is guided."""

@@ -74,6 +74,7 @@ class History:
         object.__setattr__(self, "device", device_of(self.device))
 
 
+DECIDED = ("interval", "max_order", "step_threshold", "repeat_visits", "plan", "forecast")  # by a calibration, where there is one
 GROUPS = {"plan": Plan, "forecast": Forecast, "history": History}
 MOVED = {  # options that were flat: the group that they are in now, and their name there
     "activate": ("plan", "nodes"),
@@ -129,7 +130,7 @@ class Settings:
         if self.calibration is None:
             return
         bare = Settings()
-        for name in ("interval", "max_order", "step_threshold", "repeat_visits", "plan", "forecast"):
+        for name in DECIDED:
             if (given := getattr(self, name)) != getattr(bare, name):
                 said = name if name in GROUPS else f"{name}={given!r}"
                 raise ValueError(f"{said}: calibration={self.calibration!r} decides it; leave one of the two out")

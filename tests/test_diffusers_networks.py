@@ -10,10 +10,12 @@ from problems import GaussianMixture, decibels
 
 pytest.importorskip("diffusers")
 
+import diffusers
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from taylorseer_guider.adapters.diffusers import disable, enable
-from taylorseer_guider.adapters.schedulers import GIVEN
+from taylorseer_guider.adapters.schedulers import GIVEN, stepping
+from tiny_diffusers import SD
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 PROBLEM = GaussianMixture(components=8)
@@ -38,6 +40,10 @@ class Net(torch.nn.Module):
         kept = (1 - share).clamp(min=1e-9)
         image = PROBLEM(x / kept, (share / kept).expand(len(x)), LEANING)
         return (self.gives(x, image, share),)
+
+
+def made(kind, config):
+    return getattr(diffusers, kind)(**config)
 
 
 def pipeline(name, net):
@@ -170,3 +176,21 @@ def test_pictures_of_a_network_that_accelerate_moves_are_forecast_until_disabled
         assert torch.equal(flowing(pipe, "flow", 10), full) and net.runs == len(moved) == 10
         freed()
         freed = offloaded(net, moved)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}),
+        ("PNDMScheduler", {**SD, "skip_prk_steps": False}),
+    ],
+    ids=lambda config: config[0],
+)
+def test_where_it_is_not_known_at_which_sigma_a_visit_is_every_visit_computes(config):
+    assert stepping(made(*config)) is None
+
+
+@pytest.mark.parametrize("config", [{"thresholding": True}, {"clip_sample": True}], ids=str)
+def test_a_scheduler_that_changes_the_image_is_not_led(config):
+    known = stepping(made("DDIMScheduler", {**SD, "clip_sample": False, **config}))
+    assert known.method is None and not known.noisy

@@ -7,10 +7,9 @@ import threading
 import pytest
 import torch
 
-from test_k_diffusion import SCALE, Guided, forecast, sample, sampling, schedule
-
 from taylorseer_guider.adapters.k_diffusion import Forecasting, stepping
 from taylorseer_guider.steps import LinearMultistep
+from test_k_diffusion import SCALE, Guided, forecast, sample, sampling, schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have tb<=t1")  # torchsde's, of the last bit
 
@@ -113,7 +112,7 @@ def test_threads_that_share_an_instance_break_nothing():
         try:
             for _ in range(12):
                 found[n] = sampling.sample_euler(model, guided[n].noise * 40.0, schedule(), disable=True)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]

@@ -130,6 +130,17 @@ def test_the_plugin_imports_torch_and_omegaconf_alone(installed, tmp_path):
     assert shown.stdout.strip().startswith(str(installed))
 
 
+def test_a_run_of_the_standalone_host_needs_no_more():
+    code = (
+        "import sys; sys.modules.update(tqdm=None, numpy=None, einops=None)\n"
+        "import torch; from taylorseer_guider.standalone.config import instantiate_from_config\n"
+        "from problems import sampler, GaussianMixture; p = GaussianMixture()\n"
+        "print(sampler('HeunEDMSampler', calls=4)(p, *p.inputs()).shape)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert "torch.Size" in shown.stdout, shown.stderr
+
+
 @pytest.mark.slow
 def test_a_config_of_the_wheel_is_built_and_sampled_from_another_folder(installed, tmp_path):
     code = SAMPLED_ELSEWHERE.format(others=modules_of_no_demo(), installed=str(installed))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from taylorseer_guider import __version__
-from taylorseer_guider.commands.pictures import replacing
+from taylorseer_guider.files import replacing
 
 from . import BUDGETS
 from .devices import moved

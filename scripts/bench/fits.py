@@ -11,7 +11,8 @@ from time import perf_counter
 from safetensors.torch import load_file, save_file
 
 from taylorseer_guider import Calibration, calibrate
-from taylorseer_guider.commands.pictures import replacing, write_text
+from taylorseer_guider.commands.pictures import write_text
+from taylorseer_guider.files import replacing
 
 from .devices import moved
 from .methods import FITTED, SEEN, Method, at_once, foretell, reference, solved

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from taylorseer_guider.commands.pictures import replacing
+from taylorseer_guider.files import replacing
 
 from .methods import CALIBRATED, DEFAULT, GUIDANCE, OURS, OURS_FITTED, UNFITTED
 from .spread import interval, summary

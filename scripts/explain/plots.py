@@ -4,7 +4,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from taylorseer_guider.commands.pictures import replacing
+from taylorseer_guider.files import replacing
 from taylorseer_guider.forecast import COORDINATES
 
 from .slopes import LARGE, SMALL

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 from taylorseer_guider.commands.figures import sharpness
-from taylorseer_guider.commands.pictures import replacing
+from taylorseer_guider.files import replacing
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_denoiser, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 
 from bench.fashion.classifier import Classifier, judge, moments
 from bench.fashion.data import read
-from taylorseer_guider.commands.pictures import replacing
+from taylorseer_guider.files import replacing
 
 from .trainer import build_trainer, last_checkpoint, on_device
 

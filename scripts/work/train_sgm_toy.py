@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.fashion.data import read
 from standins import stand_ins
-from taylorseer_guider.commands.pictures import replacing
 from taylorseer_guider.engines.checkouts import imported
 from taylorseer_guider.engines.errors import UserError
+from taylorseer_guider.files import replacing
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 from .trainer import build_trainer, last_checkpoint, on_device

@@ -30,9 +30,10 @@ TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn")) 
 class Forecaster:
     """Answers the visits of one sampling loop at a time, from the model or from what it said before.
 
-    ``sigmas`` (n,), a tensor, an array or a list, fall, as the sampler walks them; ``stepping`` is what is known of how it steps, and ``scale`` the guidance
-    scale, if known. ``movable`` says that the model may be called at other sigmas than the sampler's. ``options`` are
-    ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on samplers known to add no noise.
+    ``sigmas`` (n,), a tensor, an array or a list, fall, as the sampler walks them; ``stepping`` is what is known of how it steps,
+    and ``scale`` the guidance scale, if known. ``movable`` says that the model may be called at other sigmas than the sampler's.
+    ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on samplers known to add
+    no noise.
     Elsewhere half of the nodes are called, those where outputs turn, and second visits of a called node are computed: noise may
     have been added in between.
 

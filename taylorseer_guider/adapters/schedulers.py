@@ -64,7 +64,7 @@ def stepping(scheduler):
 
 
 def prediction(scheduler, pipe=None):
-    """What the network of ``pipe`` gives: epsilon, v_prediction or sample, or, of a flow, its velocity or what is in ``GIVEN``."""
+    """What the network of ``pipe`` gives: epsilon, v_prediction or sample; of a flow its velocity, or what ``GIVEN`` says."""
     if not _flows(scheduler):
         return scheduler.config.get("prediction_type")
     return next((GIVEN[cls.__name__] for cls in type(pipe).__mro__ if cls.__name__ in GIVEN), FLOW)

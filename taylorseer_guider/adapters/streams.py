@@ -50,7 +50,7 @@ class Streams:
         ``guided`` is what has the guidance scale, if not the pipeline. None where it is not known at which sigma the visit is.
         """
         if (scheduler := self.scheduler) is None:
-            self.say("the pipeline that was enabled is gone, or has no scheduler; enable the one that is used, and disable this first")
+            self.say("the pipeline that was enabled is gone, or has no scheduler; enable the one that is used")
             return None
         if self._walk is None or self._walk.timesteps is not scheduler.timesteps:
             self._begin(timestep)

@@ -33,7 +33,7 @@ def calibrated(
     runs = list(runs)
     budgets = _checked(sampler, runs, calls, history, substeps, refine, peak)
     scales, told = scales_to_walk(sampler.guider.scale, scales, degree)
-    fitted = replace(describe(sampler, stepping(sampler), sampler.guider, (), served=True), sampler=EULER, scales=told)
+    fitted = replace(describe(sampler, stepping(sampler), sampler.guider, ()), sampler=EULER, scales=told)
     with Progress(progress) as bar:
         denoiser = bar.counting(denoiser)
         probes = [Probe(sampler, denoiser, run, seed + n, scale) for n, run in enumerate(runs) for scale in scales]
@@ -139,7 +139,7 @@ def _require_landing(problem, denoiser, run, seed, calibration, calls, fit_ended
     probe = problem.probes[0]
     sampler, guider = probe.sampler, probe.sampler.guider
     with guider.at_scale(probe.scale), seeded(seed), torch.no_grad():
-        ours = describe(sampler, stepping(sampler), guider, probe.sigmas, served=True)
+        ours = describe(sampler, stepping(sampler), guider, probe.sigmas)
         policy = policy_for(calibration, Settings(calls=calls), ours, stepping(sampler), probe.dtype)
         with loops.following(lambda *_: policy):
             ended = sampler(denoiser, **copied(run))

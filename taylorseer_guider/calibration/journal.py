@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ..checks import replacing
+from ..files import replacing
 from .ode import Reference
 
 

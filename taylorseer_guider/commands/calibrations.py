@@ -6,18 +6,9 @@ from omegaconf import OmegaConf
 
 from .. import Calibration
 from ..engines.errors import UserError
-from ..settings import MOVED
+from ..settings import DECIDED, MOVED
 from .command import CONFIGS, OURS, flag
 
-DECIDED = (
-    "interval",
-    "max_order",
-    "step_threshold",
-    "repeat_visits",
-    "plan",
-    "forecast",
-    *MOVED,
-)  # options a calibration decides
 CALLS = 8  # of tiny_calibrated.yaml
 OWN_PLAN = ("interval", "max_order")  # flags that ask for forecasts without one
 
@@ -85,6 +76,8 @@ def refuse_overridden(config, args):
         return
     flags = [f"{flag(name)} {getattr(args, name)}" for name in OWN_PLAN if getattr(args, name, None) is not None]
     start = "sampler_config.params.guider_config.params."
-    words = [word for word in args.overrides if word.removeprefix(start).replace("=", ".").partition(".")[0] in DECIDED]
+    words = [
+        word for word in args.overrides if word.removeprefix(start).replace("=", ".").partition(".")[0] in (*DECIDED, *MOVED)
+    ]
     if given := [*flags, *words]:
         raise UserError(f"{given[0]}: the calibration decides that; leave it out, or forecast without a calibration")

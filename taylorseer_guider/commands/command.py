@@ -25,7 +25,7 @@ class Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action):
         default = action.default
-        if not action.option_strings or action.help is None or default in (None, False, argparse.SUPPRESS):
+        if not action.option_strings or action.help is None or default in (None, False, [], argparse.SUPPRESS):
             return action.help
         words = map(_typed, default if isinstance(default, (list, tuple)) else [default])
         return f"{action.help} (default: {' '.join(words).replace('%', '%%')})"

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .. import TaylorSeerGuider
-from ..checks import first_line
 from ..engines.config import MOST_STEPS, check_shape, check_steps, load_config
 from ..engines.errors import UserError
+from ..files import first_line
 from ..hosts import HOSTS
 from .calibrations import calibrated, default_config, refuse_overridden
 from .command import CONFIGS, GUIDERS, OURS, PATHS, flag, near

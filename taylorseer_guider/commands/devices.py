@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from ..checks import first_line
 from ..engines.errors import UserError
+from ..files import first_line
 from .job import Job
 from .making import Maker, begin, sum_up
 from .progress import Progress

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..checks import replacing
+from ..files import replacing
 
 MARGIN, CAPTION = 8, 40  # pixels of the contact sheet
 NARROWEST, WIDEST = 240, 768  # of one of its panels: a caption fits, and a large picture shows its centre pixel for pixel
@@ -17,7 +17,7 @@ def write_picture(path, picture):
 
 def write_text(path, text):
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def fitted(panel):

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..checks import LONGEST, first_line
+from ..files import LONGEST, first_line
 from ..standalone.config import get_obj_from_str, instantiate_from_config
 from .errors import UserError, explained
 

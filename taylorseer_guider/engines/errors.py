@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from ..checks import first_line
+from ..files import first_line
 
 
 class UserError(ValueError):

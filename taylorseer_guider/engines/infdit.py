@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 
-from ..checks import first_line
+from ..files import first_line
 from .base import Enlarger
 from .checkouts import imported, lacking, load_weights, offline, read_weights
 from .errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..checks import first_line
+from ..files import first_line
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ def named_apart(files):
     return names
 
 
-def readable(files, factor=1):
+def readable(files):
     """(name, picture) of each of ``files`` ({name: path}), as they are asked for; those that cannot be read are skipped."""
-    return each_of(files, lambda name, file: (name, read_picture(file, factor)))
+    return each_of(files, lambda name, file: (name, read_picture(file)))
 
 
 def each_of(files, make):

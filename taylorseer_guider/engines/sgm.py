@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch.nn.functional import interpolate
 
 from .. import tiny
-from ..checks import first_line
+from ..files import first_line
 from ..standalone.config import instantiate_from_config
 from .base import Engine
 from .checkouts import imported, lacking, load_weights, offline, read_weights
@@ -126,12 +126,12 @@ def built(path):
     config = OmegaConf.load(path).model
     for key in REPLACED:
         config.params.pop(key, None)
-    with explained(path):
+    with lacking_explained(path):
         return instantiate_from_config(config)
 
 
 @contextmanager
-def explained(path):
+def lacking_explained(path):
     """Turns what a conditioner lacks into a UserError that names it."""
     try:
         yield

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 
 from .. import tiny
-from ..checks import first_line
+from ..files import first_line
 from .base import Enlarger
 from .errors import UserError
 from .tiles import Noise, scaled, windows

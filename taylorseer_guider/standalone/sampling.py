@@ -6,7 +6,6 @@
 import math
 
 import torch
-from tqdm import tqdm
 
 from .config import append_dims, instantiate_from_config
 
@@ -38,7 +37,11 @@ class BaseDiffusionSampler:
 
     def get_sigma_gen(self, num_sigmas):
         steps = range(num_sigmas - 1)
-        return tqdm(steps, desc=type(self).__name__) if self.verbose else steps
+        if not self.verbose:
+            return steps
+        from tqdm import tqdm  # which the core does not need
+
+        return tqdm(steps, desc=type(self).__name__)
 
     def __call__(self, denoiser, x, cond, uc=None, num_steps=None):
         x, s_in, sigmas, num_sigmas, cond, uc = self.prepare_sampling_loop(x, cond, uc, num_steps)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 KEY = "taylorseer"
 POST_CFG = "sampler_post_cfg_function"
 if not hasattr(WrappersMP, "PREDICT_NOISE"):
-    raise ImportError("TaylorSeer needs a ComfyUI that wraps predictions (WrappersMP.PREDICT_NOISE, of 0.3.40 or later); update it")
+    raise ImportError("TaylorSeer needs a ComfyUI that has WrappersMP.PREDICT_NOISE (0.3.36 has not); update it")
 FAR = 1e4  # the sigma that stands for pure noise, with which flows begin
 
 

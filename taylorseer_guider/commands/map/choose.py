@@ -104,9 +104,9 @@ class Foresight:
         return problem_over(sigmas, recall, solution, first, Settings(calls=calls), self.course.scale, self.peak)
 
 
-def scouted(course, probe, some, calls=SCOUT):
-    """``course`` with what a walk with ``calls`` real calls of ``probe`` shows of how outputs follow x; for Euler's method."""
-    found, calls = [], min(calls, len(course.schedule.nodes))
+def scouted(course, probe, some):
+    """``course`` with what a walk with ``SCOUT`` real calls of ``probe`` shows of how outputs follow x; for Euler's method."""
+    found, calls = [], min(SCOUT, len(course.schedule.nodes))
 
     def notice(sigma, x, output):
         found.append(Recorded(None, sigma, some(x), some(output)))

@@ -7,7 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from ...engines.errors import UserError
-from ..pictures import replacing
+from ...files import replacing
 from .panels import EMPTY, FAINT, INK, Sight, quiet
 
 COLOURS = 255

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...checks import first_line
 from ...engines.errors import UserError
+from ...files import first_line
 from ..results import SHEET, SUFFIXES
 
 

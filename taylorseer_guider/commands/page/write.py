@@ -5,7 +5,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from ..pictures import replacing
+from ...files import replacing
 
 TITLE = "Forecast report"
 
