@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -56,6 +57,20 @@ def check(family, name, problem, counts, discretization, label="", arguments=(),
 @pytest.mark.parametrize("name", ["VideoDDIMSampler", "VPODEDPMPP2MSampler", "VPSDEDPMPP2MSampler"])
 def test_cogvideo_sampler(name):
     check(COGVIDEO, name, PreservingMixture(), RISING, ZERO_SNR, bound=1.0 if "SDE" in name else 0.3)
+
+
+@pytest.mark.host(COGVIDEO)
+def test_cogvideo_image_to_video():
+    """Its call begins with the image, which its own code hands on in ``cond``."""
+    problem, name = PreservingMixture(), "Image2VideoDDIMSampler"
+
+    def go(sampler):
+        x, cond, uc = problem.inputs()
+        problem.calls = 0
+        return sampler(None, problem, x, cond, uc), problem.calls
+
+    make = partial(build, COGVIDEO, name, discretization=COGVIDEO.config("discretizer", ZERO_SNR))
+    compare(COGVIDEO, name.removesuffix("Sampler"), make, go, RISING)
 
 
 @pytest.mark.host(COGVIDEO)
