@@ -290,3 +290,18 @@ def test_the_newest_options_hold_and_another_scheduler_is_noticed():
     pipe.scheduler = Pipeline(fixed, "dpm").scheduler
     sample(pipe, 10)
     assert len(streams.report.visits) == 10
+
+
+@pytest.mark.parametrize("calls", [4, 8])
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 5])
+def test_pndm_may_begin_at_either_of_its_equal_timesteps(start, calls):
+    pipe = Pipeline(mixture(), "pndm")
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    full, runs = sample(pipe, 20, x=x, start=start), pipe.unet.runs
+    few = sample(pipe, 20, x=x, start=start)
+    assert torch.equal(few, full)
+    pipe.unet.runs, streams = 0, enable(pipe, calls=calls)
+    image = sample(pipe, 20, x=x, start=start)
+    assert pipe.unet.runs == streams.report.calls == calls and len(streams.report.visits) == runs
+    assert [visit.sigma for visit in streams.report.visits] == sorted((v.sigma for v in streams.report.visits), reverse=True)
+    assert torch.isfinite(image).all()

@@ -120,6 +120,7 @@ class Walk:
             self.known = None
             return
         self.each, self._places = sigmas_of(scheduler), self.timesteps.tolist()
+        self.counts = hasattr(scheduler, "counter")
         self.start = self.last = 0
         self.start = self.last = self.position(scheduler, timestep) or 0
         self.sigmas = [*dict.fromkeys(sigma for sigma in self.each[self.start :] if sigma > 0), 0.0]
@@ -131,8 +132,10 @@ class Walk:
         index = getattr(scheduler, "step_index", None)
         if index is None:
             index = getattr(scheduler, "begin_index", None)
-        if index is None and getattr(scheduler, "counter", 0):  # PNDM's, which has one timestep twice
-            index = self.start + scheduler.counter
+        if index is None and (counter := getattr(scheduler, "counter", 0)):  # PNDM's, which has its second timestep twice
+            if counter == 1:
+                self._forget_one_of_two(timestep)
+            index = self.start + counter
         if index is not None:
             return index if index < len(self._places) else None
         told = torch.as_tensor(timestep).unique().tolist()
@@ -140,6 +143,13 @@ class Walk:
         place = self._place(told[0], scheduler) if len(told) == 1 else None
         begun = self.last == self.start and hasattr(scheduler, "step_index")  # which will say so once a step has been taken
         return self.start if place is None and begun else place
+
+    def _forget_one_of_two(self, timestep):
+        """A run whose second visit is at ``timestep`` may have begun at the second of two equal timesteps."""
+        first, expected, *following = self._places[self.start :]
+        told = torch.as_tensor(timestep).flatten()[-1].item()
+        if first == expected != told and following[:1] == [told]:
+            del self._places[self.start], self.each[self.start]
 
     def _place(self, told, scheduler):
         """The timestep ``told``; networks of flows may be told t / 1000, in the dtype of x."""
@@ -152,5 +162,7 @@ class Walk:
         return near if abs(shares[near] - told) <= ROUNDED * told else None
 
     def step(self, position):
-        """The step that a visit serves, where it is known how many visits a step has."""
-        return (position - self.start) // self.known.visits if self.known.visits else None
+        """The step that a visit serves; None where it is not known how many visits a step has. PNDM's visits are steps."""
+        if self.known.visits:
+            return (position - self.start) // self.known.visits
+        return position - self.start if self.counts else None
