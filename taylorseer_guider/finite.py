@@ -43,6 +43,8 @@ class Finite:
 
         ``totals`` are those of its parts, where they are known. Raises FloatingPointError with it, on a CPU at once.
         """
+        if tensor.is_meta:
+            return
         total = sum(totals[1:], totals[0]) if totals else total_of(tensor.detach())
         if tensor.device.type != "cpu":
             self._unread.append((visit, fault, Late(total)))

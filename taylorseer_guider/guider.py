@@ -136,7 +136,8 @@ class TaylorSeerGuider(shim.Skipping):
     def scale(self) -> float | torch.Tensor:
         """The wrapped guider's scale; setting it takes effect from the next visit on.
 
-        ValueError for one that another class of guider is needed for.
+        A guider that shows no attribute of that name is made anew with it, its other attributes as at construction. ValueError
+        for one that another class of guider is needed for.
         """
         return self.__dict__["scale"] if "scale" in self.__dict__ else super().scale
 
@@ -144,8 +145,7 @@ class TaylorSeerGuider(shim.Skipping):
     def scale(self, scale):
         if self._made.by_scale:
             finite_number("scale", scale, SCALE_REMEDY)
-            inner = {name: value for name, value in self._made.params.items() if name != "scale"}
-            needed = class_by_scale(scale, self.settings, inner, self._calibration, self.wrapped)
+            needed = class_by_scale(scale, self.settings, self._made.params, self._calibration, self.wrapped)
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"
                 raise ValueError(f"scale={scale!r}: {classes}; build another guider with it")
@@ -156,7 +156,8 @@ class TaylorSeerGuider(shim.Skipping):
     def _take(self, scale):
         """Have the wrapped guider combine with ``scale``, whatever class of guider it would be built as."""
         if (built := self._made.at(scale)) is not None:
-            self.__dict__.update(attributes_of(built, OURS))
+            kept = vars(torch.nn.Module())  # parameters and the like: of a guider that is one, they stay
+            self.__dict__.update({name: value for name, value in attributes_of(built, OURS).items() if name not in kept})
         self.__dict__["scale"] = scale
 
     @contextmanager

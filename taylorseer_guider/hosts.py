@@ -100,7 +100,7 @@ SAMPLERS = {
 }
 STEPS = {"__call__", "sampler_step", "euler_step", "possible_correction_step", "get_variables", "get_mult"}
 ARGUMENTS = {  # of the known samplers' ``__call__`` and ``sampler_step``
-    "self", "denoiser", "x", "cond", "uc", "num_steps", "kwargs",
+    "self", "denoiser", "x", "cond", "uc", "num_steps",
     "old_denoised", "previous_sigma", "sigma", "next_sigma", "gamma",
     "rope_position_ids", "sample_step", "return_attention_map", "init_noise",  # Inf-DiT's, which change no step
     "state",  # standalone's
@@ -131,4 +131,5 @@ def stepping(sampler):
 def _known_arguments(cls):
     """Whether ``cls`` is called, and steps, with nothing but ``ARGUMENTS``."""
     methods = [getattr(cls, name) for name in ("__call__", "sampler_step") if hasattr(cls, name)]
-    return all(ARGUMENTS.issuperset(inspect.signature(method).parameters) for method in methods)
+    taken = [each for method in methods for each in inspect.signature(method).parameters.values()]
+    return all(each.name in ARGUMENTS for each in taken if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))

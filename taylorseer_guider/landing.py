@@ -24,6 +24,7 @@ As the path is known at every sigma, calls need not be made at the host's. Where
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from operator import mul
 
 import torch
@@ -139,7 +140,8 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
     strength = scale if math.isfinite(scale) else USUAL
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
-    spreads = movable if lands else stepping.noisy  # others stay near their own steps by calling at every second node
+    falls = bool(schedule.nodes) and all(a >= b for a, b in pairwise(schedule.nodes))
+    spreads = falls and (movable if lands else stepping.noisy)  # others stay near their own steps by calling at every second node
     if half := settings.plans_nothing and spreads:
         settings = replace(settings, calls=max(math.ceil(len(schedule.nodes) / INTERVAL), 1))
     free = lands and movable and settings.calls is not None and settings.step_threshold is None

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 
 from .calibration_file import Calibration
 
-ROOM = (
-    1.5  # nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
-)
+# nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
+ROOM = 1.5
 CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: others may lose by less
 
 

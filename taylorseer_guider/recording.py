@@ -33,11 +33,11 @@ class Recording:
     @torch.no_grad()
     def take(self, visit, x, guided, scale):
         """Copy what ``visit`` at ``x`` gave, with the guidance ``scale``. Never raises: see ``fault``."""
+        self.shape = x.shape if self.shape is None else self.shape
         if self.fault is not None:
             return
         try:
-            if self.shape is None:
-                self.shape = x.shape
+            if self.x is None:
                 self._begin(x, guided, scale)
             self._require_same(x, guided, scale)
             self.visits.append(Recorded(visit.step, visit.sigma, self.some(x), self.some(guided)))

@@ -59,6 +59,7 @@ class Run:
         self.place, self.trust = Place(schedule, stepping.visits), Trust(guider)
         self.history = History(policy.keep.count)
         self.report = Report()
+        self._whole = policy  # of a run that begins at the first node
         self.ended = False
         self.called = False  # by the sampler's own __call__, not by hand
         self.claimed = False  # by a step generator, which announces its steps
@@ -85,8 +86,11 @@ class Run:
             self.history.clear()  # it is that of another x, or of another scale
             if self.policy.keep.fitted:
                 self.trust.lost = self.trust.lost or changed
-        if node and self.sampler is not None and not self.report.visits and hasattr(self.policy, "beginning"):
+        shared = getattr(self.guider, "shares_plan", False)  # with others, which have begun before
+        if node and not shared and not self.report.visits and hasattr(self.policy, "beginning"):
             self.policy = self.policy.beginning(node)
+        elif node is not None and node < getattr(self.policy, "first", 0):  # that was but a look ahead
+            self.policy = self._whole
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
@@ -129,6 +133,8 @@ class Run:
 
     def returned_several(self, asked):
         """The denoiser has returned something else than a tensor, of which the host may want more than what is guided."""
+        if self.recording is not None:
+            self.recording.fault = REASONS["several outputs"]
         if self.policy.keep.count:
             asked.visit.reason = "several outputs"
             self.trust.doubt(asked.visit.reason)

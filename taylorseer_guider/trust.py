@@ -11,7 +11,7 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "no run": "no run has begun for it through the shim (see taylorseer_guider.shim.attach)",
     "several runs": "several loops are open at once, and nothing tells whose visit it is (see sampler.get_sigma_gen)",
     "not gated": "the denoiser is not gated here (see taylorseer_guider.shim.attach)",
-    "several outputs": "the denoiser returns more than one tensor, and a forecast has nothing in the others' place",
+    "several outputs": "the denoiser returns something else than one tensor, and a forecast has nothing in its place",
     "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
     "no common sigma": "the samples of the batch are at different sigmas",
     "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
@@ -21,14 +21,8 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
     "another shape": "x changed its shape or device in mid-run, and the calibration is for one",
 }
-STICKY = (
-    "several runs",
-    "not gated",
-    "several outputs",
-    "tiled",
-    "another scale",
-    "another shape",
-)  # all later visits of the run compute, too
+# all later visits of the run compute, too
+STICKY = ("several runs", "not gated", "several outputs", "tiled", "another scale", "another shape")
 
 
 class Trust:

@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
+
+import torch
 
 from .hosts import HOSTS, only_host
 from .settings import OPTIONS
@@ -79,18 +82,19 @@ class Made:
     @classmethod
     def of(cls, wrapped, scale, params, by_scale):
         """(a Made, the guider) with ``params`` and, where the class takes one and nothing else is said of it, a ``scale``."""
-        taken, said = _scale_parameter(wrapped), not isinstance(scale, LeftOut)
-        if taken is not None and (said or ("scale" not in params and taken.default is taken.empty)):
-            params = {**params, "scale": +scale}  # a plain number
-        built = build(wrapped, params)
+        taken, said = _scale_parameter(wrapped), by_scale or not isinstance(scale, LeftOut)
+        told = taken is not None and (said or ("scale" not in params and taken.default is taken.empty))
+        built = build(wrapped, {**params, "scale": +scale} if told else params)
         return cls(wrapped, params, by_scale, hasattr(built, "scale")), built
 
     def scale(self, scale):
-        """The guidance scale of one that has none to show: what its constructor was told, else what was said, ``scale``."""
+        """The guidance scale of one that has none to show: ``scale`` if it was said, else what its constructor was told."""
+        if self.by_scale or not isinstance(scale, LeftOut):
+            return +scale  # a plain number
         if (taken := _scale_parameter(self.cls)) is not None:
-            return self.params.get("scale", taken.default)
-        alone = isinstance(scale, LeftOut) and any(base.__name__ == "IdentityGuider" for base in self.cls.__mro__)
-        return 1.0 if alone else +scale
+            told = self.params.get("scale", taken.default)
+            return told if isinstance(told, Real) or torch.is_tensor(told) else +scale
+        return 1.0 if any(base.__name__ == "IdentityGuider" for base in self.cls.__mro__) else +scale
 
     @property
     def fixed(self):

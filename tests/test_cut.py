@@ -65,3 +65,35 @@ def test_a_run_from_the_beginning_is_planned_over_all_of_it():
     cut.guider = built.guider
     cut(part, *inputs)
     assert part.calls == 8 and torch.equal(built(problem, *problem.inputs()), before)
+
+
+@pytest.mark.parametrize("options", [{}, {"calls": 10}], ids=str)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_look_ahead_does_not_move_the_calls(name, options):
+    """One output that is asked for low on the schedule, before the run begins at its top."""
+
+    class Looking(getattr(sampling, name)):
+        def __call__(self, denoiser, x, cond, uc=None, num_steps=None):
+            x, s_in, sigmas, count, cond, uc = self.prepare_sampling_loop(x, cond, uc, num_steps)
+            self.denoise(x, denoiser, s_in * sigmas[15], cond, uc)
+            state = None
+            for i in self.get_sigma_gen(count):
+                x, state = self.sampler_step(x, s_in * sigmas[i], s_in * sigmas[i + 1], denoiser, cond, uc, state)
+            return x
+
+    problem, built = GaussianMixture(), sampler(name, num_steps=STEPS, scale=2.0, **options)
+    full = sampler(name, VANILLA, num_steps=STEPS, scale=2.0)(problem, *problem.inputs())
+    built.__class__ = Looking
+    problem.calls = 0
+    image = built(problem, *problem.inputs())
+    assert problem.calls >= 10 and float((image - full).norm() / full.norm()) < 0.2
+
+
+def test_schedules_that_rise_again_or_have_no_node_are_not_refused_by_default():
+    problem = GaussianMixture()
+    x, cond, uc = problem.inputs()
+    for sigmas in ([40.0, 20.0, 10.0, 5.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.0], [0.0]):
+        for name, options in (("EulerEDMSampler", {}), ("EulerEDMSampler", {"quantity": "denoised"})):
+            built = sampler(name, scale=2.0, **options)
+            built.discretization = lambda *_, sigmas=sigmas, **__: torch.tensor(sigmas, dtype=torch.float64)
+            assert torch.isfinite(built(problem, x, cond, uc)).all()

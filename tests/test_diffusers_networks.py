@@ -48,7 +48,8 @@ def made(kind, config):
 
 def pipeline(name, net):
     """A pipeline of the class ``name``, as far as its scheduler and its network go."""
-    made = type(name, (), {"guidance_scale": 1.0})()
+    of = name.removeprefix("MyOwnOf")
+    made = type(name, (type(of, (), {}),), {"guidance_scale": 1.0})()
     made.scheduler, made.transformer = FlowMatchEulerDiscreteScheduler(shift=3.0), net
     return made
 
@@ -68,9 +69,9 @@ def flowing(pipe, kind, steps, timesteps=lambda share: share.expand(2)):
     return x
 
 
-@pytest.mark.parametrize("name", ["AnyPipeline", *GIVEN])
+@pytest.mark.parametrize("name", ["AnyPipeline", *GIVEN, "MyOwnOfLumina2Pipeline"])
 def test_an_output_that_a_pipeline_turns_into_the_velocity_is_known_by_the_pipeline(name):
-    kind = GIVEN.get(name, "flow")
+    kind = GIVEN.get(name.removeprefix("MyOwnOf"), "flow")
     turned = kind == "flow, turned"  # those are told 1 - share, which names no timestep of the scheduler's
     net = Net(kind, (lambda told: 1 - told) if turned else (lambda told: told))
     pipe, timesteps = pipeline(name, net), (lambda share: (1 - share if turned else share).expand(2))
@@ -81,6 +82,17 @@ def test_an_output_that_a_pipeline_turns_into_the_velocity_is_known_by_the_pipel
     assert decibels(image, exact) > decibels(full, exact) + 2
     disable(pipe)
     assert torch.equal(flowing(pipe, kind, 20, timesteps), full)
+
+
+@pytest.mark.parametrize("shift", [1.57, 1.83, 3.0])
+def test_a_share_that_rounding_takes_above_1_is_a_share(shift):
+    pipe = pipeline("AnyPipeline", Net())
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    flowing(pipe, "flow", 10)
+    pipe.transformer.runs, streams = 0, enable(pipe, calls=5)
+    flowing(pipe, "flow", 10)
+    assert pipe.transformer.runs == streams.report.calls == 5
+    assert streams.report.visits[0].sigma == pytest.approx(1e4) and streams.report.visits[-1].sigma < 1
 
 
 @pytest.mark.parametrize("calls", [5, 10, 18])

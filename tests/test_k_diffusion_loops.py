@@ -158,3 +158,47 @@ def test_linear_multistep_that_ends_at_its_output_is_led_to_the_same_picture():
         assert model.report.calls == 6
     for image in images[1:]:
         torch.testing.assert_close(image, images[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "lms", "euler_ancestral"])
+@pytest.mark.parametrize("at", [2, 4])
+def test_a_call_that_is_tried_again_goes_on_with_its_loop(name, at):
+    class Failing(Guided):
+        left = None
+
+        def __call__(self, x, sigma):
+            if self.calls + 1 == self.left:
+                self.left = None
+                raise RuntimeError("out of memory")
+            return super().__call__(x, sigma)
+
+    def twice(x, sigma):
+        try:
+            return model(x, sigma)
+        except RuntimeError:
+            return model(x, sigma)
+
+    guided = Failing()
+    model = Forecasting(guided, schedule(), sampler=getattr(sampling, f"sample_{name}"), calls=8)
+    plain, calls = sample(name, model, guided), guided.calls
+    guided.left = guided.calls + at
+    assert torch.equal(sample(name, twice, guided), plain) and guided.calls == 2 * calls
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_the_order_of_a_partial_of_linear_multistep_is_known(order):
+    guided = Guided()
+    function = functools.partial(sampling.sample_lms, order=order)
+    model = Forecasting(guided, schedule(), sampler=function, scale=SCALE)
+    image = function(model, guided.noise * 40.0, schedule(), disable=True)
+    whole = forecast("dpmpp_2m", guided, scale=SCALE)[0]
+    assert float((image - whole).norm() / whole.norm()) < 0.002
+
+
+def test_a_part_of_the_schedule_has_as_many_calls_as_were_asked_for():
+    guided = Guided()
+    model = Forecasting(guided, schedule(), sampler=sampling.sample_euler, calls=6)
+    part = sample("euler", model, guided, schedule()[10:])
+    assert model.report.calls == 6
+    own = Forecasting(guided, schedule()[10:], sampler=sampling.sample_euler, calls=6)
+    torch.testing.assert_close(part, sample("euler", own, guided, schedule()[10:]), rtol=1e-4, atol=1e-4)

@@ -127,3 +127,37 @@ def test_a_scale_that_was_set_is_copied(again):
     twin, both = COPIES[again](guider), torch.randn(4, 3)
     assert twin.scale == 2.0
     assert torch.equal(twin(both, torch.ones(2)), VanillaCFG(2.0)(both, torch.ones(2)))
+
+
+class Listed(Hidden):
+    """A guider whose scale is no number."""
+
+    def __init__(self, scale=(1.0, 2.5)):
+        super().__init__(scale[-1])
+
+
+class Weighed(torch.nn.Module, Hidden):
+    """A guider with weights that hides its scale."""
+
+    def __init__(self, scale):
+        torch.nn.Module.__init__(self)
+        self.weight = torch.nn.Parameter(torch.ones(2))
+        Hidden.__init__(self, scale)
+
+    __call__ = Hidden.__call__
+
+
+def test_a_hidden_scale_that_is_no_number_is_no_fault():
+    problem = GaussianMixture()
+    for params in ({}, {"scale": [1.0, 3.0]}):
+        image, built = sample("EulerEDMSampler", problem, guider_config={"target": f"{__name__}.Listed", "params": params})
+        assert built.guider.scale == 5.0 and torch.isfinite(image).all() and built.guider.report.calls == 10
+
+
+def test_the_weights_of_a_guider_stay_where_its_hidden_scale_is_set():
+    guider = TaylorSeerGuider(guider_config={"target": f"{__name__}.Weighed", "params": {"scale": 2.0}})
+    guider.weight.data.fill_(9.0)
+    guider.eval()
+    weight, guider.scale = guider.weight, 7.0
+    assert guider.weight is weight and float(weight[0]) == 9.0 and not guider.training
+    assert float(guider(torch.tensor([[1.0], [3.0]]), torch.ones(2))) == 15.0

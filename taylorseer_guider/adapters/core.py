@@ -7,6 +7,7 @@ else a forecast. Everything else, from the plan to the report, is the plugin's o
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -49,16 +50,17 @@ class Forecaster:
         **options,
     ) -> None:  # fmt: skip
         self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
-        self._given = frozenset(regrouped(options))
+        self._given, self.shares_plan = frozenset(regrouped(options)), False
         self._run = self._report = self._thread = None
         self._left = False  # a loop may have been left, and another begun below its last visit
+        self._raised = None  # the x (a weak reference) at which its model has raised just now
         if sigmas is not None:
             self.begin(sigmas)
 
     def __getstate__(self):
         """A copy has the options and the sigmas, and no loop under way."""
         keys = self._run and self._run.schedule.keys
-        return {**vars(self), "_run": None, "_report": None, "_thread": None, "keys": keys}
+        return {**vars(self), "_raised": None, "_run": None, "_report": None, "_thread": None, "keys": keys}
 
     def __setstate__(self, state):
         keys = state.pop("keys")
@@ -102,7 +104,7 @@ class Forecaster:
         The model's is ``call(x, sigma)``, of other ones where calls are ``movable``. ``step`` is the one that the sampler takes,
         where it says so.
         """
-        asked = self.ask(x, sigma, step)
+        asked, given = self.ask(x, sigma, step), x
         if asked.forecast:
             return self.answer(asked)
         try:
@@ -112,13 +114,16 @@ class Forecaster:
         except BaseException:
             self.give_up(asked)
             if asked.run is not None:
-                self.end(quietly=True)  # nobody knows whether the loop goes on
+                self._raised = weakref.ref(given)
             raise
         return self.answer(asked, output)
 
     def ask(self, x: torch.Tensor, sigma: torch.Tensor, step: int | None = None) -> Asked:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
-        run = self._run
+        run, raised = self._run, self._raised
+        if raised is not None:  # the loop goes on where its model is asked again, else it was left
+            self._raised = None
+            run.ended = run.ended or raised() is not x
         if run.waiting is not None and self._is_here():
             if step == run.place.step:
                 return Asked(None, self, x)  # asked from within the model
@@ -151,7 +156,8 @@ class Forecaster:
         if not again:
             self.stepping = UNKNOWN
         begun = self._begin(run.schedule, UNKNOWN)
-        begun.place.visited += [sigma] if again else []
+        if again:
+            begun.place.visited.append(sigma)
         return begun
 
     def _is_here(self):

@@ -70,11 +70,15 @@ def stepping(sampler: Callable | None) -> Stepping:
     name = _name_of(sampler)
     if (known := SAMPLERS.get(name)) is None:
         return UNKNOWN
-    return replace(known, name=name, step=_ending(_unwrapped(sampler)) if name == "sample_lms" else known.step)
+    step = known.step
+    if name == "sample_lms":
+        order = sampler.keywords.get("order", step.order) if isinstance(sampler, partial) else step.order
+        step = replace(_ending(_unwrapped(sampler)), order=order)
+    return replace(known, name=name, step=step)
 
 
 def _unwrapped(sampler):
-    return _unwrapped(sampler.func) if isinstance(sampler, partial) else sampler
+    return sampler.func if isinstance(sampler, partial) else sampler
 
 
 def _name_of(sampler):

@@ -76,7 +76,7 @@ def _flows(scheduler):
 
 def _in_shares(scheduler):
     """Whether its sigmas are shares of noise; Cosmos' are not, which go far beyond 1."""
-    return _flows(scheduler) and float(torch.as_tensor(scheduler.sigmas).max()) <= 1
+    return _flows(scheduler) and float(torch.as_tensor(scheduler.sigmas).max()) <= 1 + ROUNDED
 
 
 def sigmas_of(scheduler):
@@ -86,6 +86,7 @@ def sigmas_of(scheduler):
     if len(sigmas) == count + 1:
         sigmas = torch.as_tensor(sigmas[:-1]).double()
         if _in_shares(scheduler):
+            sigmas = sigmas.clamp(max=1)  # which rounding may exceed
             sigmas = sigmas / (1 - sigmas)
     else:
         kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()

@@ -157,7 +157,7 @@ class Stream:
             coordinate = "rho" if given.coordinate == AUTO else given.coordinate
             as_they_are = replace(given, quantity="denoised", coordinate=coordinate)
             settings = replace(settings, forecast=as_they_are, use_cache=settings.use_cache and not known.stirs)
-        made.settings = settings
+        made.settings, made.shares_plan = settings, True
         made.begin(torch.tensor(self._walk.sigmas, dtype=torch.float64))
         return made
 
