@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from .calibration_file import Calibration
 
 # nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
-ROOM = 1.5
+ROOM = 2.0
 CLEAR = 3.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: others may lose by less
 
 

@@ -11,6 +11,7 @@ from .forecast import RHO
 TURNS = NormalDist(0, 2.25)  # log(sigma) at which a denoiser's outputs turn
 EVEN = 0.4  # share of the measure that is even in sigma^(1/7)
 LARGEST = 1e6  # sigma beyond which all is noise: schedules of alphas begin at infinity
+APART = 1e-3  # relative distance of sigmas that are two
 CLOSE = 1e-6  # in log(sigma): as near as a sigma with an even gap is looked for
 
 
@@ -86,8 +87,13 @@ def _sigma_at(wanted, first, last):
 
 
 def with_calls(sigmas, called):
-    """(``sigmas``, falling to 0, with those that are ``called``, by node, in the place of their nodes', the indices of these)."""
-    others = [sigma for node, sigma in enumerate(sigmas) if node not in called]
+    """(``sigmas``, falling to 0, with those that are ``called``, by node, in the place of their nodes', the indices of these).
+
+    The last node stays, where the call is above it: it is at its sigma that a run ends.
+    """
+    last = len(sigmas) - 2
+    ends = last in called and called[last] > sigmas[last] * (1 + APART)
+    others = [sigma for node, sigma in enumerate(sigmas) if node not in called or (node == last and ends)]
     merged = sorted({*others, *called.values()}, reverse=True)
     return tuple(merged), sorted(merged.index(sigma) for sigma in called.values())
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylorseer_guider.plan import evenly, plan
+from taylorseer_guider.plan import evenly, plan, with_calls
 from taylorseer_guider.standalone.discretization import EDMDiscretization
 
 TWENTY = [float(20 - i) for i in range(20)]
@@ -91,3 +91,10 @@ def test_an_interval_counts_steps_and_a_threshold_scales_with_sigma(factor, inte
     scaled = [factor * sigma for sigma in TWENTY]
     assert plan(scaled, interval=interval) == plan(TWENTY, interval=interval)
     assert plan(scaled, interval=99, step_threshold=4.5 * factor) == plan(TWENTY, interval=99, step_threshold=4.5)
+
+
+def test_the_last_node_stays_where_the_last_call_is_above_it():
+    """A run ends at the output of its last sigma, which on a coarse schedule is another one there."""
+    assert with_calls((4.0, 2.0, 1.0, 0.0), {0: 4.0, 2: 1.2}) == ((4.0, 2.0, 1.2, 1.0, 0.0), [0, 2])
+    assert with_calls((4.0, 2.0, 1.0, 0.0), {0: 4.0, 1: 2.5}) == ((4.0, 2.5, 1.0, 0.0), [0, 1])
+    assert with_calls((4.0, 2.0, 1.0, 0.0), {0: 4.0, 2: 1.0}) == ((4.0, 2.0, 1.0, 0.0), [0, 2])

@@ -2,6 +2,7 @@
 
 import logging
 
+CLEAR = 0.3  # dB in the mean: less is not told apart by the few samples that are left out
 APART, ENOUGH = 4, 12  # every fourth sample is left out, where there are twelve
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def say(about):
         )  # fmt: skip
         return
     for calls, unseen in about["unseen"].items():
-        better = unseen["db"] >= unseen["alone_db"] and unseen["worst"] >= unseen["alone_worst"]
+        better = unseen["db"] >= unseen["alone_db"] + CLEAR and unseen["worst"] >= unseen["alone_worst"]
         logger.log(
             logging.INFO if better else logging.WARNING,
             "%d calls, on %d samples left out of the fit: %.1f dB, the worst %.1f; `calls: %d` alone has %.1f and %.1f%s",

@@ -1,7 +1,8 @@
 """All that is found out from one full run, and what it comes to: a choice."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ...learnt import ROOM
 from .choose import CALLS, Foresight, Foretold, best_of, candidates, chosen
 from .errors import Outputs
 
@@ -43,7 +44,9 @@ def survey(course, peak, target, shown=iter):
         return Survey(outputs, target, why=str(error))
     rows, learnt, options = [], {}, candidates(outputs)
     for calls in shown([n for n in CALLS if n <= len(outputs.sigmas)] or [len(outputs.sigmas)]):
-        rows += [whole.of(calls, **params) for params in options]
-        learnt[calls] = upper.learnt(calls, lower)
+        alone, *others = [whole.of(calls, **params) for params in options]
+        rows += [alone, *others]
+        used = len(outputs.sigmas) >= ROOM * calls  # else what is learnt is not
+        learnt[calls] = upper.learnt(calls, lower) if used else replace(alone, params={"learn": True})
     best = best_of(rows, learnt)
     return Survey(outputs, target, rows, learnt, best, *chosen(best, target), whole.full_run())
