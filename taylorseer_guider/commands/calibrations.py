@@ -42,6 +42,9 @@ def calibrated(config, args):
     if path is None:
         return _with(config, shipped(guider.params.scale if args.scale is None else args.scale))
     only = {} if args.config or args.scale is not None else scale_of(path)
+    budgets = list(Calibration.load(path).budgets)
+    if not args.config and args.calls is None and len(budgets) == 1:
+        only["calls"] = budgets[0]
     return _with(config, path.resolve(), **only)
 
 

@@ -102,6 +102,9 @@ def whole(least, most):
 
 def exit_code(name, work, mistakes, kept):
     """Run ``work()``. Its code, or 0; 2 after one line on one of ``mistakes``; 130 where it was stopped, saying what is kept."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that it cannot encode ends no work
     try:
         return work() or 0
     except mistakes as error:

@@ -131,13 +131,20 @@ def task_of(args, engine, picture, seed, tiled, made_from):
     return Task(picture, seed, height, width, tile, {**made_from, **own})
 
 
+def cut(name, rest):
+    """``name``, cut where it is too long for a disk with ``rest`` behind it."""
+    longest = LONGEST - len(os.fsencode(rest))
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= longest else encoded[:longest].decode(errors="ignore")
+
+
 def named(folder, job, engine, task):
     """``task`` with its name: one with a part of the digest of its own, where the result of another picture has that, or where a
     long name is cut.
     """
     picture, enlarged = task.picture, f"_x{engine.factor}" if engine.factor > 1 else ""
     rest, own = f"{enlarged}_{job.name}_seed{task.seed}", f"-{str(picture.content)[:8]}"
-    stem = os.fsencode(picture.name)[: LONGEST - len(os.fsencode(rest))].decode(errors="ignore")
+    stem = cut(picture.name, rest)
     for mark in ("", own) if stem == picture.name else (own,):
         name = f"{stem}{mark}{rest}"
         record = read_record(folder, name)
@@ -155,4 +162,8 @@ def unmade(folder, task, compare):
         return "there, with nothing beside it that says what it was made from: made again"
     if other := [name for name, value in task.made_from.items() if record["made_from"].get(name) != value]:
         return f"there, but another {' and '.join(other)}: made again"
-    return "there, without the full run: made again" if compare and "to_full_run" not in record else None
+    if compare and "to_full_run" not in record:
+        return "there, without the full run: made again"
+    beside = record.get("pictures") if isinstance(record.get("pictures"), dict) else {}
+    gone = [role for role, file in beside.items() if not (folder / str(file)).exists()]
+    return f"there, without its {' and '.join(gone)}: made again" if gone else None

@@ -26,12 +26,21 @@ class Maker:
 
     def __init__(self, args, job, engine, alone, shown=True):
         self.args, self.job, self.engine, self.alone, self.shown = args, job, engine, alone, shown
-        self.failed = []
+        self.failed, self._learning = [], None
+
+    def sampler(self):
+        """The job's sampler: a new one for each task, but one for all where its guider learns from the first."""
+        if self._learning is not None:
+            return self._learning
+        made = self.job.sampler()
+        if getattr(made.guider, "learn", False):
+            self._learning = made
+        return made
 
     def make(self, task):
         """The result of ``task``, or None."""
         try:
-            return make(self.job, self.args, self.engine, task, self.shown)
+            return make(self.job, self.args, self.engine, task, self.sampler(), self.shown)
         except (ValueError, FloatingPointError) as error:
             if self.alone:
                 raise
@@ -43,6 +52,7 @@ class Maker:
     def write(self, made):
         """Write ``made``, if anything was, and say so. UserError where the disk does not take it."""
         if made:
+            forget(self.args.out_dir, made.name)  # not before: until then what is there is whole
             write_result(self.args.out_dir, made)
             tqdm.write(f"{made.name}.png\n{summary(made.figures)}")
             sys.stdout.flush()
@@ -63,8 +73,6 @@ def begin(args, job, engine):
     estimate.check(work, args, job, engine)
     with into(args.out_dir):
         write_text(args.out_dir / f"{job.name}.yaml", OmegaConf.to_yaml(job.config))
-        for task in work.todo:
-            forget(args.out_dir, task.name)
     return work
 
 

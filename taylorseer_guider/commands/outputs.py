@@ -1,6 +1,7 @@
 """The outputs of two runs, visit by visit, so that those of one can be measured against those of the other."""
 
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 
 ELEMENTS = 1 << 16  # of each output, evenly spread: two runs of 39 visits take 20 MB
 
@@ -19,6 +20,7 @@ def recorded(*samplers, when=True):
 def _watched(sampler):
     outputs, denoise = [], sampler.denoise
 
+    @wraps(denoise)  # whose arguments are looked at by name
     def watched(*args, **kwargs):
         output = denoise(*args, **kwargs)
         outputs.append(some(output))

@@ -1,5 +1,6 @@
 """A bar over all pictures of a command, whichever process makes them."""
 
+from contextlib import suppress
 from threading import Event, Thread
 
 from tqdm import tqdm
@@ -17,14 +18,23 @@ class Progress:
         self.pixels, self.folder, self.failed = {task.name: task.pixels for task in todo}, folder, failed
         form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
         self.bar = tqdm(total=sum(self.pixels.values()), bar_format=form, disable=len(todo) < 2)
+        self.before = self.records()
         self.stop, self.thread = Event(), Thread(target=self.watch, daemon=True)
 
     def watch(self):
         while not self.stop.wait(EVERY):
             self.look()
 
+    def records(self):
+        """{name: when it was written} of the records that are there."""
+        found = {}
+        for path in self.folder.glob("*.json"):
+            with suppress(OSError):  # it is being replaced
+                found[path.stem] = path.stat().st_mtime_ns
+        return found
+
     def look(self):
-        records = {path.stem for path in self.folder.glob("*.json")}
+        records = {name for name, written in self.records().items() if self.before.get(name) != written}
         done = self.pixels.keys() & (records | {name for name, _ in self.failed})
         self.bar.set_description_str(f"{len(done)} of {len(self.pixels)} pictures", refresh=False)
         self.bar.update(sum(self.pixels[name] for name in done) - self.bar.n)

@@ -91,10 +91,10 @@ def opened(task, engine, shrink_first):
     return name, small, original
 
 
-def make(job, args, engine, task, shown=True):
-    """The result of ``task``: sampled, compared with the full run where that is asked for, and measured."""
+def make(job, args, engine, task, sampler, shown=True):
+    """The result of ``task``: sampled by ``sampler``, compared with the full run where that is asked for, and measured."""
     name, small, original = opened(task, engine, args.shrink_first)
-    sampler, label, full, errors = job.sampler(), name if shown else None, None, None
+    label, full, errors = name if shown else None, None, None
     if args.compare and isinstance(sampler.guider, TaylorSeerGuider):
         made, full, errors = beside_full_run(job, engine, sampler, task, small, label)
     else:

@@ -13,7 +13,7 @@ from ...engines.pictures import each_of, read_picture
 from ...settings import MOVED, OPTIONS
 from ...tiny.photographs import photograph
 from ..configuration import steps_name
-from ..folder import sources
+from ..folder import cut, sources
 from ..job import Job, rehearse
 from ..pictures import write_text
 from ..results import into
@@ -71,7 +71,8 @@ def map_one(job, args, engine, name, small):
     seconds = perf_counter() - start
     found = survey(course, engine.peak, args.db, lambda calls: tqdm(calls, desc="foretelling", unit="calls", leave=False))
     found = replace(found, measured=subject.checked(course, some, found, args.check))
-    title, stem = subject.title(name), f"{name}_{subject.run_name}_seed{args.seed}_trajectory"
+    rest = f"_{subject.run_name}_seed{args.seed}_trajectory"
+    title, stem = subject.title(name), f"{cut(name, rest)}{rest}"
     path = args.out_dir / stem
     figures = {"title": title, "calls": course.calls, "seconds": seconds, "shape": list(course.shape), "seed": args.seed}
     said = table(found, f"{title}: {course.calls} calls in {seconds:.1f} s", course.calls)

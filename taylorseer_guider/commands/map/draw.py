@@ -1,5 +1,6 @@
 """The map as one picture: where outputs go, how far off forecasts of them are, and what few calls come to."""
 
+import os
 import textwrap
 from importlib.util import find_spec
 from io import BytesIO
@@ -57,7 +58,8 @@ def draw(survey, title, lines, path, dpi=110):
 
 
 def heading(figure, title, lines):
-    figure.text(0.012, 0.93, title, size=15, weight="bold", va="top")
+    title = os.fsencode(title).decode(errors="replace")  # names of files are any bytes
+    figure.text(0.012, 0.93, title, size=15, weight="bold", va="top", parse_math=False)
     said, *options = lines
     figure.text(0.012, 0.50, textwrap.fill(said, 120), size=11, va="top", linespacing=1.5)
     if options:
