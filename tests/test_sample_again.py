@@ -78,3 +78,9 @@ def test_a_map_takes_any_name_of_a_file(tmp_path):
     options = ("--input-path", folder, "--out-dir", tmp_path / "out", "--num-steps", "4")
     assert trajectory.main([str(option) for option in options]) == 0
     assert len(list((tmp_path / "out").glob("*_trajectory.png"))) == 3
+
+
+def test_what_a_config_gets_wrong_in_an_engine_is_one_line(tmp_path, capsys):
+    assert run("--out-dir", tmp_path, "--calls", 4, "engine.params.count=abc") == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "engine: cannot" in said[0]

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from ..calibration_file import Calibration
-from ..plan import evenly
+from ..plan import APART, evenly
 from ..reschedule import straightened
 from ..settings import Settings
 from .refine import KEPT, Refinement, Solver
@@ -16,7 +16,6 @@ from .theory import policy_over, weights_of
 from .walk import fit
 
 CLEAR = 6.0  # dB
-APART = 1e-3  # relative distance of sigmas that are two
 
 
 def alone(sigmas, history):

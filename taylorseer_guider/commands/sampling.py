@@ -93,19 +93,21 @@ def opened(task, engine, shrink_first):
 
 def make(job, args, engine, task, sampler, shown=True):
     """The result of ``task``: sampled by ``sampler``, compared with the full run where that is asked for, and measured."""
-    name, small, original = opened(task, engine, args.shrink_first)
+    with explained("engine", "cannot prepare a run"):
+        name, small, original = opened(task, engine, args.shrink_first)
     label, full, errors = name if shown else None, None, None
     if args.compare and isinstance(sampler.guider, TaylorSeerGuider):
         made, full, errors = beside_full_run(job, engine, sampler, task, small, label)
     else:
         made = sample(engine, sampler, small, task.seed, label, task.tile)
-    figures = measure(made, full, engine, small, original)
-    panels = sheet_panels(made, full, engine, small, original, figures)
-    pictures = {SHEET: contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
-    if full is not None:
-        pictures = {"_full": tiny.to_uint8(full.picture)[0].numpy(), **pictures}
-    if args.compare or args.report:
-        pictures = {**inputs(engine, small, original), **pictures}
+    with explained("engine", "cannot show a result"):
+        figures = measure(made, full, engine, small, original)
+        panels = sheet_panels(made, full, engine, small, original, figures)
+        pictures = {SHEET: contact_sheet(panels), "": tiny.to_uint8(made.picture)[0].numpy()}
+        if full is not None:
+            pictures = {"_full": tiny.to_uint8(full.picture)[0].numpy(), **pictures}
+        if args.compare or args.report:
+            pictures = {**inputs(engine, small, original), **pictures}
     about = {"name": name, "job": job.name, "seed": task.seed, "source": task.picture.address}
     about |= {"made_from": task.made_from, "version": __version__}
     return Made(task.name, {**figures, **about, "visit_errors": errors, "report": made.report}, pictures)
@@ -114,7 +116,8 @@ def make(job, args, engine, task, sampler, shown=True):
 def beside_full_run(job, engine, sampler, task, small, label):
     """(Run, that of the full run, how far each visit is off): ``visit_errors``, which are not had of tiles."""
     baseline = job.full_sampler()
-    engine.warm_up(small[..., :64, :64] if task.tile else small)
+    with explained("engine", "cannot prepare a run"):
+        engine.warm_up(small[..., :64, :64] if task.tile else small)
     with recorded(sampler, baseline, when=not task.tile) as (outputs, wanted):
         full = sample(engine, baseline, small, task.seed, label and f"{label}, full run", task.tile)
         made = sample(engine, sampler, small, task.seed, label, task.tile)

@@ -8,6 +8,7 @@ An engine is built from ``engine.params`` of a config, a device and a dtype, and
     arguments(small, seed)    keyword arguments of ``sampler(denoiser, ...)``
     picture(x, small)   what a sampled x stands for: (1, 3, H, W) in [-1, 1], float32 on the CPU
     shown(small)        {caption: picture} to look at beside the results
+    enlarged(small)     where ``factor`` is above 1: ``small``, plainly enlarged, to look at beside the result
     warm_up(small)      one call that nobody times
     takes_pictures      whether it makes something of pictures
     factor              how much larger a picture becomes
