@@ -120,10 +120,10 @@ class Forecaster:
 
     def ask(self, x: torch.Tensor, sigma: torch.Tensor, step: int | None = None) -> Asked:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
-        run, raised = self._run, self._raised
-        if raised is not None:  # the loop goes on where its model is asked again, else it was left
-            self._raised = None
-            run.ended = run.ended or raised() is not x
+        raised, self._raised = self._raised, None
+        if raised is not None and raised() is not x and self._is_here():
+            self.end(quietly=True)  # the loop goes on where its model is asked again; it was left
+        run = self._run
         if run.waiting is not None and self._is_here():
             if step == run.place.step:
                 return Asked(None, self, x)  # asked from within the model
