@@ -154,3 +154,15 @@ def test_theory_is_what_calls_alone_answers_with(scale):
         expected = outputs[n] if theirs is None else history.weighted(theirs, x)
         ours = row[0] * x + sum(weight * output for weight, output in zip(row[1:], held, strict=False))
         assert torch.allclose(ours, expected, atol=1e-12)
+
+
+def test_a_recording_that_was_cut_short_is_made_again_and_a_broken_job_is_named(tmp_path, caplog):
+    journal = Journal(tmp_path, {"steps": 3}, {})
+    journal.keep_reference(0, Reference([torch.ones(2)], [torch.ones(2)], (1.0,)))
+    journal.keep_move(4, torch.ones(2), 1, 0.0)
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:40])
+    assert journal.reference(0) is None and journal.move(4) is None and "made again" in caplog.text
+    (tmp_path / "job.json").write_text("[1")
+    with pytest.raises(ValueError, match=r"job.json cannot be read \(.*\); empty it"):
+        Journal(tmp_path, {"steps": 3}, {})

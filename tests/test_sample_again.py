@@ -84,3 +84,8 @@ def test_what_a_config_gets_wrong_in_an_engine_is_one_line(tmp_path, capsys):
     assert run("--out-dir", tmp_path, "--calls", 4, "engine.params.count=abc") == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "engine: cannot" in said[0]
+
+
+def test_a_group_that_the_config_has_not_can_be_set_by_its_option(tmp_path):
+    assert run("--out-dir", tmp_path, "--no-compare", f"{GUIDER}.plan.tolerance=.5") == 0
+    assert records(tmp_path)[0]["report"]["forecasts"] > 0

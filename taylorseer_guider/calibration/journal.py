@@ -1,12 +1,15 @@
 """What a person sees while a calibration runs, and what lets an interrupted one go on."""
 
 import json
+import logging
 from pathlib import Path
 
 import torch
 
-from ..files import replacing
+from ..files import first_line, replacing
 from .ode import Reference
+
+logger = logging.getLogger(__name__)
 
 
 class Progress:
@@ -69,7 +72,11 @@ class Journal:
     def _require(self, job):
         """ValueError where the folder is of another ``job``. Else it is of this one from now on."""
         path = self.folder / "job.json"
-        there = json.loads(path.read_text()) if path.exists() else job
+        try:
+            there = json.loads(path.read_text()) if path.exists() else job
+            there.keys()
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(f"folder={str(self.folder)!r}: job.json cannot be read ({first_line(error)}); empty it") from None
         if there != job:
             differing = ", ".join(f"{key} {there.get(key)!r} / {job[key]!r}" for key in job if there.get(key) != job[key])
             raise ValueError(f"folder={str(self.folder)!r} holds another calibration (there / here: {differing}); empty it")
@@ -80,8 +87,8 @@ class Journal:
 
     def reference(self, run):
         """The Reference of the run of this number, mapped into memory where it lies in the folder; None if there is none."""
-        path = self.folder and self.folder / f"solution-{run}.pt"
-        return Reference(**torch.load(path, weights_only=True, mmap=True)) if path and path.exists() else None
+        found = _loaded(self.folder and self.folder / f"solution-{run}.pt", mmap=True)
+        return Reference(**found) if found else None
 
     def keep_reference(self, run, reference):
         """``reference``, from the folder if there is one: then its tensors take no memory."""
@@ -95,8 +102,7 @@ class Journal:
 
     def move(self, calls):
         """{"move": tensor, "spent": gradients, "least": float} of that many ``calls``; None if it was not refined here."""
-        path = self._move_file(calls)
-        return torch.load(path, weights_only=True) if path and path.exists() else None
+        return _loaded(self._move_file(calls))
 
     def keep_move(self, calls, move, spent, least):
         if path := self._move_file(calls):
@@ -105,3 +111,14 @@ class Journal:
 
     def _move_file(self, calls):
         return self.folder and self.folder / f"refined-{self._options}-calls_{calls}.pt"
+
+
+def _loaded(path, **options):
+    """The dictionary in the file ``path``; None where there is none, or none that can be read: it is made again."""
+    if path is None or not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, **options)
+    except Exception as error:  # a file cut short raises one of many kinds
+        logger.warning("%s cannot be read (%s), and is made again", path, first_line(error))
+        return None

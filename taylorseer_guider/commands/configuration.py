@@ -120,7 +120,9 @@ def check_key(config, override):
     parent, node = "", config
     for part in key.split("."):
         known = node.keys() if OmegaConf.is_dict(node) else ()
-        if not equals or (part not in known and parent != "params"):
+        if equals and parent == "params" and part not in known:
+            return  # what is built with it says whether it is known
+        if not equals or part not in known:
             listed = f"give key.path=value with a key of the config ({', '.join(map(str, known))} ...)"
             raise UserError(f"{override}: {listed}{meant(override, part, known)}")
         parent, node = part, node.get(part) if OmegaConf.is_dict(node) else None
