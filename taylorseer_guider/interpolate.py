@@ -40,11 +40,15 @@ class Interpolate:
 
     def beginning(self, node):
         """The same policy for a run that begins at ``node``: its calls are made on what is left of the schedule."""
-        calls, left = self.settings.calls, len(self.schedule.nodes) - node
-        if calls is None:
-            return self
-        calls = math.ceil(left / INTERVAL) if self.half else min(calls, left)
-        return replace(self, settings=replace(self.settings, calls=calls), first=node)
+        return self if self.calls is None else replace(self, first=node)
+
+    @property
+    def calls(self):
+        """How many calls are made, no more than a run that begins in the middle has room for; None where they are not counted."""
+        left = len(self.schedule.nodes) - self.first
+        if self.half:
+            return math.ceil(left / INTERVAL)
+        return min(self.settings.calls, left) if self.first and self.settings.calls is not None else self.settings.calls
 
     def _planned(self):
         settings, nodes = self.settings, self.schedule.nodes[self.first :]
@@ -55,7 +59,7 @@ class Interpolate:
             tail=settings.plan.tail,
             nodes=settings.plan.nodes,
             step_threshold=settings.step_threshold,
-            calls=settings.calls,
+            calls=self.calls,
         )
 
     @cached_property

@@ -30,7 +30,7 @@ from operator import mul
 import torch
 
 from .forecast import Weights, distinct, newton_weights, placed
-from .interpolate import INTERVAL, Interpolate
+from .interpolate import Interpolate
 from .plan import evenly
 from .report import CALL
 from .schedule import NEAR
@@ -58,7 +58,7 @@ class Landing(Interpolate):
         """{node: the sigma that is called there}."""
         nodes = self.schedule.nodes
         if self.free:
-            return {self.first + node: at for node, at in evenly(nodes[self.first :], self.settings.calls).items()}
+            return {self.first + node: at for node, at in evenly(nodes[self.first :], self.calls).items()}
         return {node: nodes[node] for node, planned in enumerate(super()._planned()) if planned}
 
     def _planned(self):
@@ -142,9 +142,8 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     falls = bool(schedule.nodes) and all(a >= b for a, b in pairwise(schedule.nodes))
     spreads = falls and (movable if lands else stepping.noisy)  # others stay near their own steps by calling at every second node
-    if half := settings.plans_nothing and spreads:
-        settings = replace(settings, calls=max(math.ceil(len(schedule.nodes) / INTERVAL), 1))
-    free = lands and movable and settings.calls is not None and settings.step_threshold is None
+    half = settings.plans_nothing and spreads
+    free = lands and movable and (half or settings.calls is not None) and settings.step_threshold is None
     settings = replace(settings, max_order=settings.order_on(stepping.stirs, lands, scale, free))
     if lands:
         heun = stepping.method == "heun"

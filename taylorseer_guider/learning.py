@@ -12,7 +12,7 @@ from .calibrated import Calibrated, describe, goes_on, policy_for, require_same
 from .calibration_file import Calibration
 from .files import first_line
 from .hosts import stepping
-from .learnt import ROOM, Learnt
+from .learnt import Learnt
 from .policy import Everything, Keep
 
 logger = logging.getLogger(__name__)
@@ -103,8 +103,8 @@ class Learner:
         if learnt.calibration is None:
             require_same(theirs, ours, dtype)
             return alone
-        nodes, wanted = (len(fitted.sigmas) - 1 for fitted in (learnt.calibration.fitted, ours))
-        if nodes < min(wanted, ROOM * learnt.calls):
+        nodes, wanted = learnt.taught_on, len(ours.sigmas) - 1
+        if nodes < wanted and not learnt.tells:
             raise ValueError(f"it was learnt on {nodes} nodes for {learnt.calls} calls, too few for a run of {wanted}")
         if learnt.better and goes_on(learnt.calibration.fitted, ours):
             raise ValueError(f"it was learnt down to sigma {learnt.calibration.fitted.sigmas[-2]:.3g}, this run goes further")

@@ -37,9 +37,14 @@ class Learnt:
         return self.calibration is not None and self.tells and self.db >= self.alone_db + CLEAR
 
     @property
+    def taught_on(self):
+        """How many nodes the run had that was learnt from."""
+        return len(self.calibration.fitted.sigmas) - 1
+
+    @property
     def tells(self):
-        """Whether the run that was learnt from had nodes enough to be nearer than ``calls`` alone."""
-        return len(self.calibration.fitted.sigmas) - 1 >= ROOM * self.calls
+        """Whether these were enough for that run to be nearer than ``calls`` alone."""
+        return self.taught_on >= ROOM * self.calls
 
     @property
     def nodes(self):
@@ -56,8 +61,7 @@ class Learnt:
             return f"nothing learnt: {self.reason}; runs go by `calls: {self.calls}` alone"
         source = f"learnt from a full run of {self.samples} sample(s), for {self.cost} calls more"
         if not self.tells:
-            nodes = len(self.calibration.fitted.sigmas) - 1
-            return f"{source}: `calls: {self.calls}` alone, since {nodes} nodes are too few to tell"
+            return f"{source}: `calls: {self.calls}` alone, since {self.taught_on} nodes are too few to tell"
         if not self.better:
             return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not clearly beaten"
         nodes = ", ".join(map(str, self.nodes))

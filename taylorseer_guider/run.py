@@ -59,7 +59,6 @@ class Run:
         self.place, self.trust = Place(schedule, stepping.visits), Trust(guider)
         self.history = History(policy.keep.count)
         self.report = Report()
-        self._whole = policy  # of a run that begins at the first node
         self.ended = False
         self.called = False  # by the sampler's own __call__, not by hand
         self.claimed = False  # by a step generator, which announces its steps
@@ -90,7 +89,7 @@ class Run:
         if node and not shared and not self.report.visits and hasattr(self.policy, "beginning"):
             self.policy = self.policy.beginning(node)
         elif node is not None and node < getattr(self.policy, "first", 0):  # that was but a look ahead
-            self.policy = self._whole
+            self.policy = self.policy.beginning(0)
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)

@@ -41,11 +41,7 @@ def calibrated(config, args):
         return config
     if path is None:
         return _with(config, shipped(guider.params.scale if args.scale is None else args.scale))
-    only = {} if args.config or args.scale is not None else scale_of(path)
-    budgets = list(Calibration.load(path).budgets)
-    if not args.config and args.calls is None and len(budgets) == 1:
-        only["calls"] = budgets[0]
-    return _with(config, path.resolve(), **only)
+    return _with(config, path.resolve(), **({} if args.config else only_choice(Calibration.load(path), args)))
 
 
 def _with(config, path, **params):
@@ -53,10 +49,10 @@ def _with(config, path, **params):
     return OmegaConf.merge(config, {"sampler_config": {"params": {"guider_config": guider}}})
 
 
-def scale_of(path):
-    """``{"scale": s}`` of a calibration for one scale; nothing of one for a range."""
-    scales = Calibration.load(path).fitted.scales
-    return {"scale": scales[0]} if len(scales) == 1 else {}
+def only_choice(calibration, args):
+    """{option: value} of the scale and the number of calls that ``args`` leave open, where ``calibration`` has but one."""
+    found = {"scale": calibration.fitted.scales, "calls": list(calibration.budgets)}
+    return {name: values[0] for name, values in found.items() if getattr(args, name) is None and len(values) == 1}
 
 
 def shipped(scale):

@@ -13,7 +13,7 @@ from .folder import planned
 from .job import Job, rehearse
 from .pictures import write_text
 from .progress import Progress
-from .results import SHEET, forget, into, write_result
+from .results import SHEET, into, write_result
 from .sampling import make
 
 HALF_ON_CPU = (
@@ -52,7 +52,6 @@ class Maker:
     def write(self, made):
         """Write ``made``, if anything was, and say so. UserError where the disk does not take it."""
         if made:
-            forget(self.args.out_dir, made.name)  # not before: until then what is there is whole
             write_result(self.args.out_dir, made)
             tqdm.write(f"{made.name}.png\n{summary(made.figures)}")
             sys.stdout.flush()

@@ -26,11 +26,11 @@ class Progress:
             self.look()
 
     def records(self):
-        """{name: when it was written} of the records that are there."""
+        """{name: when it was written} of the tasks' records that are there."""
         found = {}
-        for path in self.folder.glob("*.json"):
-            with suppress(OSError):  # it is being replaced
-                found[path.stem] = path.stat().st_mtime_ns
+        for name in self.pixels:
+            with suppress(OSError):
+                found[name] = (self.folder / f"{name}.json").stat().st_mtime_ns
         return found
 
     def look(self):

@@ -31,8 +31,9 @@ def into(folder):
 
 
 def write_result(folder, made):
-    """Write all files of ``made``. UserError where that fails; what is half written is gone then."""
+    """Write all files of ``made``, in the place of an earlier one's. UserError where that fails; what is half written is gone."""
     try:
+        forget(folder, made.name)
         for suffix, picture in made.pictures.items():
             write_picture(folder / f"{made.name}{suffix}.png", picture)
         written = {role: f"{made.name}{suffix}.png" for role, suffix in SUFFIXES.items() if suffix in made.pictures}
