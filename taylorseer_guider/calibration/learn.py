@@ -1,25 +1,30 @@
 """Weights learnt from one recorded run, for no more calls than it made itself."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain, pairwise
+
+import torch
 
 from ..calibrated import describe
 from ..calibration_file import Calibration
 from ..landing import unfitted
-from ..learnt import Learnt
+from ..learnt import ROOM, Learnt
 from ..plan import with_calls
+from ..recording import Recorded
 from .fingerprint import fingerprint
 from .host import Probe
-from .ode import EULER, Reference
+from .ode import EULER, Reference, stops, substeps
 from .problem import Problem, identity, mean_squares
-from .recorded import Recollection
+from .recorded import Recollection, Retraced
 from .squares import near
 from .theory import Theory, policy_over, walked, weights_of
 from .walk import fit
 
 PEAK = 2.0  # as in ``calibrate``
 BRANCHES, ONE = 1, (1.0,)  # the guided output as it is, whatever its scale
-WALKS = 2  # with real calls: of `calls` alone, and of what is learnt
+WALKS = 2  # with real calls: of `calls` alone, and of what is learnt; what is left goes to what is aimed at
 
 
 def learnt(guider, run):
@@ -46,7 +51,7 @@ class Lesson:
             raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
         ended = self.alone(asked)
         sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
-        problem = self.problem(asked, sigmas)
+        problem = self.problem(asked, sigmas, self.teacher(asked, left - WALKS * (calls - 1) + 1))
         alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
         found = fit(problem, nodes, near)
         about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
@@ -86,10 +91,26 @@ class Lesson:
     def unaided(self):
         return replace(self.settings, learn=False)
 
-    def problem(self, probe, sigmas):
-        """What is fitted with the answers of ``probe``, on the recorded elements, over ``sigmas``."""
-        solution, some = self.recollection.corrected(sigmas), partial(self.some, probe)
+    def problem(self, probe, sigmas, teacher):
+        """What is fitted with the answers of ``probe`` to the solution of ``teacher`` (a ``Path``), over ``sigmas``."""
+        solution, some = teacher.corrected(sigmas), partial(self.some, probe)
         return problem_over(sigmas, probe, solution, self.first(probe), self.unaided, self.guider.scale, seen=some)
+
+    def teacher(self, probe, calls):
+        """The path whose correction is aimed at: where as many ``calls``, the first included, suffice, that of a run by `calls`
+        alone, whose order is higher than the host's, else that of the recorded run.
+        """
+        if probe is self.recollection or calls < ROOM * self.settings.calls:
+            return self.recollection
+        sigmas, known = finer(self.recollection.sigmas, calls), []
+        settings = replace(self.unaided, calls=min(calls, len(sigmas) - 1))
+        policy = policy_over(sigmas, settings, self.guider.scale)
+
+        def notice(sigma, x, output):
+            known.append(Recorded(None, sigma, self.some(probe, x), self.some(probe, output)))
+
+        walked(probe, Theory(policy), stops("euler", sigmas), self.first(probe), notice)
+        return Retraced(known, self.recollection)
 
     def first(self, probe):
         """The output at the start of the run, as ``probe`` has it."""
@@ -106,6 +127,13 @@ class Lesson:
             self.recollection.measure(sigma, self.some(probe, x), self.some(probe, output))
 
         return walked(probe, Theory(self.policy), self.recollection.stops, self.first(probe), notice)
+
+
+def finer(sigmas, count):
+    """``sigmas``, falling to 0, with so many between them that ``count`` calls have room, if there are two at least."""
+    pieces = math.ceil(count / max(len(sigmas) - 2, 1))
+    parts = (substeps(start, end, pieces, torch.float64)[:-1] for start, end in pairwise(sigmas))
+    return (*chain.from_iterable(parts), 0.0)
 
 
 def problem_over(sigmas, probe, solution, first, settings, scale, peak=PEAK, seen=identity):
