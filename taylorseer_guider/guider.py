@@ -45,8 +45,8 @@ class TaylorSeerGuider(shim.Skipping):
                      the visit of the node nearest to it, else at nodes; wins over interval, plan.warmup and plan.tail
     calibration      file of solvers fitted to this model (``calibrate``), at one scale or for a range; beside it go only
                      use_cache, calls, guider_config, history and the scale
-    learn            with calls: true: the first picture of a scale and size on Euler's or Heun's sampler is the host's full run,
-                     and weights are learnt from it for all later ones, for no more calls than it took, on DPM++2M, linear
+    learn            with calls: true: the first picture of a scale and size on Euler's, Heun's or DPM++2M's sampler is the host's
+                     full run, and weights are learnt from it for all later ones, for as many calls as it took, on linear
                      multistep and other schedules, too, as far as a calibration serves those; or a file, which is read if it is
                      there, and else written then
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,

@@ -70,7 +70,7 @@ class Stepping:
     ``visits`` counts the outputs that a step asks for: the first at its beginning, a second one at its end (but not where that
     is sigma 0); None where they may lie elsewhere. ``noisy``: it may add noise on the way; ``stirs``: it is known to. ``rising``:
     its keys are square roots of alpha_cumprod, not sigmas. ``method`` names what can be calibrated, ``step`` (one of ``steps``)
-    is what a step makes of earlier answers.
+    is what a step makes of earlier answers. ``asks``: through its `denoise`, so that it can be asked again.
     """
 
     name: str | None = None
@@ -80,6 +80,7 @@ class Stepping:
     stirs: bool = False
     rising: bool = False
     step: DPMPP2M | LinearMultistep | None = None
+    asks: bool = True
 
 
 SAMPLERS = {
@@ -87,7 +88,7 @@ SAMPLERS = {
     "HeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
     "ConcatSRHeunEDMSampler": Stepping(method="heun", visits=2, noisy=False),
     "DPMPP2MSampler": Stepping(visits=1, noisy=False, step=DPMPP2M()),
-    "LinearMultistepSampler": Stepping(visits=1, noisy=False, step=LinearMultistep()),
+    "LinearMultistepSampler": Stepping(visits=1, noisy=False, step=LinearMultistep(), asks=False),
     "EulerAncestralSampler": Stepping(visits=1, stirs=True),
     "DPMPP2SAncestralSampler": Stepping(stirs=True),
     "ConcatDDIMSampler": Stepping(visits=1),

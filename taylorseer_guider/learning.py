@@ -22,8 +22,8 @@ LIMIT = 256 << 20  # bytes of a recording
 class Learner:
     """What the guider with these ``settings`` has learnt. It belongs to that guider alone; threads may share it.
 
-    The first run at a scale and size that steps as Euler's or Heun's method does is a full one, and so are those that begin
-    before it has been learnt from. What was learnt serves other samplers and schedules, too, as far as a calibration does
+    The first run of Euler's, Heun's or DPM++2M's sampler at a scale and size is a full one, and so are those that begin before it
+    has been learnt from. What was learnt serves other samplers and schedules, too, as far as a calibration does
     (``calibrated.policy_for``); where it does not, they are learnt anew. A file, where there is one, stands for the run that it
     was learnt from; ValueError for one that does not.
     """
@@ -61,10 +61,11 @@ class Learner:
             return alone
         known = stepping(sampler)
         found = self._served(key, known, alone, dtype)
-        if found is None and known.method is None:
+        if found is None and not known.asks:
             self._say(
-                key, "nothing is learnt from %s, whose runs go by `calls: %d` alone; what Euler's or Heun's sampler teaches at "
-                "this scale and size would serve them", type(sampler).__name__, self.settings.calls,
+                key, "nothing is learnt from %s, which cannot be asked again; its runs go by `calls: %d` alone, until Heun's, "
+                "Euler's or DPM++2M's sampler has been learnt from at this scale and size", type(sampler).__name__,
+                self.settings.calls,
             )  # fmt: skip
             return alone
         return found or Everything("to be learnt from", Keep(record=LIMIT))

@@ -4,7 +4,7 @@ from problems import GaussianMixture, decibels, sampler
 
 CALLS, SCALE = 8, 2.0
 HOSTS = ("EulerEDMSampler", "HeunEDMSampler", "DPMPP2MSampler", "LinearMultistepSampler")
-FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
+FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
 LEARN = {"scale": SCALE, "calls": CALLS, "learn": True}
 
 

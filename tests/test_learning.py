@@ -161,17 +161,17 @@ def test_what_was_learnt_on_hardly_more_nodes_than_calls_does_not_serve_more(tmp
     assert counted(on_another("HeunEDMSampler", built.guider, 20), problem, problem.inputs(seed=3))[1] > 39
 
 
-def test_multistep_runs_go_by_calls_alone_until_another_sampler_has_been_learnt_from(caplog):
-    problem, dpm = problem_of(), sampler("DPMPP2MSampler", **LEARN)
-    plain = sample("DPMPP2MSampler", problem, scale=SCALE, calls=CALLS)[0]
+def test_a_sampler_that_cannot_be_asked_again_goes_by_calls_alone_until_another_has_been_learnt_from(caplog):
+    problem, multistep = problem_of(), sampler("LinearMultistepSampler", **LEARN)
+    plain = sample("LinearMultistepSampler", problem, scale=SCALE, calls=CALLS)[0]
     for _ in range(2):
-        result, calls = counted(dpm, problem, problem.inputs())
-        assert calls == CALLS and torch.equal(result, plain) and dpm.guider.report.learnt is None
+        result, calls = counted(multistep, problem, problem.inputs())
+        assert calls == CALLS and torch.equal(result, plain) and multistep.guider.report.learnt is None
     (warning,) = said(caplog)
-    assert "nothing is learnt from DPMPP2MSampler" in warning.getMessage() and "would serve them" in warning.getMessage()
-    on_another("EulerEDMSampler", dpm.guider)(problem, *problem.inputs(seed=1))
-    result, calls = counted(dpm, problem, problem.inputs())
-    assert calls == CALLS and not torch.equal(result, plain) and dpm.guider.report.learnt.calibration is not None
+    assert "nothing is learnt from LinearMultistepSampler" in warning.getMessage() and "until Heun's" in warning.getMessage()
+    on_another("DPMPP2MSampler", multistep.guider)(problem, *problem.inputs(seed=1))
+    result, calls = counted(multistep, problem, problem.inputs())
+    assert calls == CALLS and not torch.equal(result, plain) and multistep.guider.report.learnt.calibration is not None
 
 
 def test_a_run_that_taught_nothing_is_served_by_what_another_taught_since():

@@ -9,6 +9,7 @@ import torch
 
 from ..calibrated import describe
 from ..calibration_file import Calibration
+from ..hosts import SAMPLERS
 from ..landing import unfitted
 from ..learnt import ROOM, Learnt
 from ..plan import with_calls
@@ -47,8 +48,10 @@ class Lesson:
         probe, calls, x = self.probe, self.settings.calls, self.run.recording.x
         left = len(self.recollection.stops) - self.named
         asked = probe if probe and left >= WALKS * (calls - 1) else self.recollection
-        if asked is self.recollection and self.run.stepping.method == "euler" and calls > 1:
-            raise ValueError("the recording of Euler's method does not say how outputs follow x, and no more calls may be made")
+        if asked is self.recollection and self.stepping.method != "heun" and calls > 1:
+            raise ValueError(
+                "the recording does not say how outputs follow x, as one of Heun's would, and no more calls may be made"
+            )
         ended = self.alone(asked)
         sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
         problem = self.problem(asked, sigmas, self.teacher(asked, left - WALKS * (calls - 1) + 1))
@@ -85,7 +88,12 @@ class Lesson:
     @cached_property
     def policy(self):
         """That of `calls` alone."""
-        return unfitted(self.unaided, self.run.schedule, self.run.stepping, self.guider.scale)
+        return unfitted(self.unaided, self.run.schedule, self.stepping, self.guider.scale)
+
+    @property
+    def stepping(self):
+        """How the lesson steps: as the run did, or, where that was a multistep host's, as Euler's method, to the same picture."""
+        return self.run.stepping if self.run.stepping.method else SAMPLERS[EULER]
 
     @property
     def unaided(self):

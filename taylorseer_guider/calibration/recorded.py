@@ -65,24 +65,25 @@ class Path:
 class Recollection(Path):
     """The path of a recorded run, which answers as a ``host.Probe`` does, for the recorded elements.
 
-    ``visits`` (``Recorded``) are those of ``method`` over ``sigmas`` (floats). How far an output follows its x, one number a
-    node (``shifts``), Heun's second visits have measured: there the network was asked at two x of one sigma. Others may be
-    ``measured`` later.
+    ``visits`` (``Recorded``) are those of ``method`` over ``sigmas`` (floats); where that is None, as for multistep hosts, one a
+    node. How far an output follows its x, one number a node (``shifts``), Heun's second visits have measured: there the network
+    was asked at two x of one sigma. Others may be ``measured`` later.
     """
 
     def __init__(self, visits, method, sigmas):
-        self.stops, self.sigmas = stops(method, sigmas), sigmas
+        self.stops, self.sigmas = stops(method or "euler", sigmas), sigmas
         pairs = list(zip(self.stops, visits, strict=False))
         same = all(math.isclose(stop.sigma, visit.sigma or 0, rel_tol=ROUNDED) for stop, visit in pairs)  # as x's dtype has it
         if not same or len(self.stops) != len(visits):
-            raise ValueError(f"its {len(visits)} visits are not those of {method.title()}'s method over its schedule")
+            raise ValueError(f"its {len(visits)} visits are not the {len(self.stops)} that its schedule asks for")
         found = {stop: replace(visit, sigma=stop.sigma) for stop, visit in pairs}
         super().__init__([visit for stop, visit in found.items() if not stop.corrector])  # node by node
         self._measured = {0: 0.0}  # pure noise
         for stop, visit in found.items():
             if stop.corrector:
                 self.measure(stop.sigma, visit.x, visit.output)
-        self._require_stepped(visits)
+        if method:
+            self._require_stepped(visits)
 
     def measure(self, sigma, x, output):
         """At another ``x`` (B, n) at ``sigma`` there was ``output``: a share of <dD, dx> / <dx, dx>. A node's first counts."""

@@ -6,7 +6,8 @@ import torch
 from families import IMAGINAIRY, INFDIT, SGM
 from runs import Mixture, build, error, guided_by, own_guider, run
 
-CALLS, FULL = 8, {"EulerEDMSampler": 20, "HeunEDMSampler": 39}
+CALLS = 8
+FULL = {"EulerEDMSampler": 20, "HeunEDMSampler": 39, "DPMPP2MSampler": 20}
 
 
 @pytest.mark.host(IMAGINAIRY, SGM)
