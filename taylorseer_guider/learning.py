@@ -120,14 +120,15 @@ class Learner:
 
     def opens(self, guider, run):
         """``run`` is about to ask for its first output. ValueError where the file is of another checkpoint: that is one call."""
-        key = self._key(guider, run.schedule, run.sampler, run.opening.arguments["x"].shape)
+        x = run.opening.arguments.get("x")
+        key = self._key(guider, run.schedule, run.sampler, getattr(x, "shape", None))
         run.report.learnt = self._known.get(key)
         of_file = self._file is not None and run.report.learnt is self._file
         if self._checked or not of_file or not isinstance(run.policy, Calibrated):
             return
         from .calibration.fingerprint import fingerprint, same
 
-        with torch.no_grad(), _undrawn(run.opening.arguments["x"].device):
+        with torch.no_grad(), _undrawn(x.device):
             found = fingerprint(run, self._of_file[0].sigmas)
         if not same(found, self._file.calibration.about["fingerprint"]):
             raise ValueError(

@@ -25,6 +25,10 @@ from .walk import fit
 
 PEAK = 2.0  # as in ``calibrate``
 BRANCHES, ONE = 1, (1.0,)  # the guided output as it is, whatever its scale
+PARTS, FAINT = 32, 1e-3  # of a sample; share of the mean square error by which a part may miss as it likes
+LOST = 0.5  # share of a picture's variance by which `calls` alone has missed it, and made another one
+AGREED = 5.0  # dB
+ENOUGH = 4  # calls of what is aimed at for each one of what is learnt: more bring nothing
 WALKS = 2  # with real calls: of `calls` alone, and of what is learnt; what is left goes to what is aimed at
 
 
@@ -54,10 +58,18 @@ class Lesson:
             )
         ended = self.alone(asked)
         sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
-        problem = self.problem(asked, sigmas, self.teacher(asked, left - WALKS * (calls - 1) + 1))
-        alone = float(problem.decibels(mean_squares(problem.seen(ended), problem.reference(0, -1))).mean())
+        teacher = self.teacher(asked, min(left - WALKS * (calls - 1) + 1, ENOUGH * calls))
+        problem = self.problem(asked, sigmas, teacher)
+        missed = (problem.seen(ended) - problem.reference(0, -1)).double()
+        alone = float(problem.decibels(missed.square().mean(1)).mean())
         found = fit(problem, nodes, near)
-        about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3)}
+        everywhere = gained(missed, (problem.seen(found.ends[0]) - problem.reference(0, -1)).double())
+        about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3), "parts_db": round(everywhere, 3)}
+        doubt = lost(missed, problem.reference(0, -1))
+        if asked is probe and teacher is self.recollection and self.run.stepping.method == "euler":
+            doubt = doubt or self.coarse(problem, alone)
+        if doubt:
+            about["doubt"] = doubt
         if probe and self.named:
             about["fingerprint"] = fingerprint(self.run, sigmas)
         about["cost"] = (probe.calls if probe else 0) + ("fingerprint" in about)
@@ -99,26 +111,36 @@ class Lesson:
     def unaided(self):
         return replace(self.settings, learn=False)
 
+    def coarse(self, problem, alone):
+        """Says so where the recorded run may be no nearer to the solution than `calls` alone, ``alone`` dB from where it leads:
+        the corrections of the two end as far from one another. None where it is nearer.
+        """
+        ends = [path.corrected(self.recollection.sigmas)[-1] for path in (self.recollection, self.recollection.retraced())]
+        apart = float(problem.decibels(mean_squares(*ends)).mean())
+        return None if apart >= alone + AGREED else "the full run may be no nearer to the solution than that"
+
     def problem(self, probe, sigmas, teacher):
         """What is fitted with the answers of ``probe`` to the solution of ``teacher`` (a ``Path``), over ``sigmas``."""
         solution, some = teacher.corrected(sigmas), partial(self.some, probe)
         return problem_over(sigmas, probe, solution, self.first(probe), self.unaided, self.guider.scale, seen=some)
 
     def teacher(self, probe, calls):
-        """The path whose correction is aimed at: where as many ``calls``, the first included, suffice, that of a run by `calls`
-        alone, whose order is higher than the host's, else that of the recorded run.
+        """The path whose correction is aimed at: of a run by `calls` alone, whose order is higher than the host's, of as many
+        ``calls``, the first included, if they suffice, or the recorded run: the one that its own correction moves less.
         """
-        if probe is self.recollection or calls < ROOM * self.settings.calls:
-            return self.recollection
-        sigmas, known = finer(self.recollection.sigmas, calls), []
+        recorded = self.recollection
+        if probe is recorded or calls < ROOM * self.settings.calls:
+            return recorded
+        sigmas, known = finer(recorded.sigmas, calls), []
         settings = replace(self.unaided, calls=min(calls, len(sigmas) - 1))
         policy = policy_over(sigmas, settings, self.guider.scale)
 
         def notice(sigma, x, output):
             known.append(Recorded(None, sigma, self.some(probe, x), self.some(probe, output)))
 
-        walked(probe, Theory(policy), stops("euler", sigmas), self.first(probe), notice)
-        return Retraced(known, self.recollection)
+        end = self.some(probe, walked(probe, Theory(policy), stops("euler", sigmas), self.first(probe), notice))
+        ends = {Retraced(known, recorded): end, recorded: recorded.end}
+        return min(ends, key=lambda path: float((path.corrected(recorded.sigmas)[-1] - ends[path]).norm()))
 
     def first(self, probe):
         """The output at the start of the run, as ``probe`` has it."""
@@ -135,6 +157,28 @@ class Lesson:
             self.recollection.measure(sigma, self.some(probe, x), self.some(probe, output))
 
         return walked(probe, Theory(self.policy), self.recollection.stops, self.first(probe), notice)
+
+
+def lost(missed, reference):
+    """Says so where `calls` alone has ``missed`` the ``reference``, (B, n) both, by as much as by another picture; else None."""
+    others = missed.square().mean(1) > LOST * reference.double().var(1, correction=0)
+    return (
+        "it ends at another picture there, which says nothing of those where it does not"
+        if 2 * others.sum() >= len(others)
+        else None
+    )
+
+
+def gained(missed, left):
+    """dB by which ``left``, (B, n) like ``missed``, is less, in the mean over ``PARTS`` of each sample: where one bright spot
+    decides the PSNR, what was gained there may be lost elsewhere, and other pictures have other spots.
+    """
+    before, after = (
+        torch.stack([part.square().mean(1) for part in each.tensor_split(min(PARTS, each.shape[1]), dim=1)], 1)
+        for each in (missed, left)
+    )
+    faint = (FAINT * before.mean(1, keepdim=True)).clamp(min=1e-30)
+    return float(10 * torch.log10((before + faint) / (after + faint)).mean())
 
 
 def finer(sigmas, count):

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 
 from ..forecast import newton_weights
+from ..recording import Recorded
 from ..schedule import ROUNDED
 from .ode import Walker, stops, substeps
 
@@ -78,7 +79,7 @@ class Recollection(Path):
             raise ValueError(f"its {len(visits)} visits are not the {len(self.stops)} that its schedule asks for")
         found = {stop: replace(visit, sigma=stop.sigma) for stop, visit in pairs}
         super().__init__([visit for stop, visit in found.items() if not stop.corrector])  # node by node
-        self._measured = {0: 0.0}  # pure noise
+        self._measured, self._others = {0: 0.0}, []  # pure noise follows nothing
         for stop, visit in found.items():
             if stop.corrector:
                 self.measure(stop.sigma, visit.x, visit.output)
@@ -87,11 +88,21 @@ class Recollection(Path):
 
     def measure(self, sigma, x, output):
         """At another ``x`` (B, n) at ``sigma`` there was ``output``: a share of <dD, dx> / <dx, dx>. A node's first counts."""
+        self._others.append(Recorded(None, sigma, x, output))
         recorded, known = self.at(sigma)
         off = (x - recorded).double()
         along, square = float(((output - known).double() * off).sum()), float(off.square().sum())
         if square:
             self._measured.setdefault(self.near(sigma), min(max(along / square, 0.0), MOST))
+
+    def retraced(self):
+        """The path on which all that was ``measured`` lies."""
+        return Retraced(self._others, self)
+
+    @property
+    def end(self):
+        """x at the end of the run, which is its last output."""
+        return self.known[-1].output
 
     def near(self, sigma):
         """The node that is nearest to ``sigma``."""
