@@ -46,7 +46,7 @@ class TaylorSeerGuider(shim.Skipping):
     calibration      file of solvers fitted to this model (``calibrate``), at one scale or for a range; beside it go only
                      use_cache, calls, guider_config, history and the scale
     learn            with calls: true: the first picture of a scale and size on Euler's, Heun's or DPM++2M's sampler is the host's
-                     full run, and weights are learnt from it for all later ones, for as many calls as it took, on linear
+                     full run, and weights are learnt from it for all later ones, for no more calls than it took, on linear
                      multistep and other schedules, too, as far as a calibration serves those; or a file, which is read if it is
                      there, and else written then
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
@@ -116,7 +116,7 @@ class TaylorSeerGuider(shim.Skipping):
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
         if asked.run is not None:
             asked.run.called_with(asked, prepared)
-        return (own(prepared[0], x), *prepared[1:])  # a denoiser may write into what it is given
+        return (own(prepared[0], x), own(prepared[1], sigma), *prepared[2:])  # a denoiser may write into what it is given
 
     @visits.eager
     def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:
@@ -200,6 +200,7 @@ class TaylorSeerGuider(shim.Skipping):
         warn_if_it_goes_on(self._calibration.fitted, run)
         return policy
 
+    @visits.eager
     def opens(self, run: Run, method: Callable, args: tuple, kwargs: dict) -> None:
         """The sampler of ``run`` is about to ask for its first output, by ``method(*args, **kwargs)``.
 

@@ -127,9 +127,14 @@ class Learner:
         if self._checked or not of_file or not isinstance(run.policy, Calibrated):
             return
         from .calibration.fingerprint import fingerprint, same
+        from .calibration.host import Unasked
 
-        with torch.no_grad(), _undrawn(x.device):
-            found = fingerprint(run, self._of_file[0].sigmas)
+        try:
+            with torch.no_grad(), _undrawn(x.device):
+                found = fingerprint(run, self._of_file[0].sigmas)
+        except Unasked as error:
+            self._say(str(error), "learn=%r: whether it is of this checkpoint is not known: %s", str(self._path), error)
+            return
         if not same(found, self._file.calibration.about["fingerprint"]):
             raise ValueError(
                 f"learn={str(self._path)!r}: it was learnt from another checkpoint, which answered fixed noise otherwise; remove "

@@ -125,16 +125,16 @@ def following(policy_of):
 def calling(sampler):
     """A sampler's own ``__call__``: the runs that begin within it end with it. Yields the list of its own."""
     before, calls, asked, own = _runs.get(), _calling.get(), asked_last.get(), []
-    _calling.set((*calls, (sampler, asked, own)))
     failed = True
     try:
+        _calling.set((*calls, (sampler, asked, own)))
         yield own
         failed = False
     finally:
+        _calling.set(calls)  # first: where it stays, this sampler is taken to be called for good
+        asked_last.set(asked)
         begun = [run for run in _runs.get() if all(run is not other for other in before)]
         _runs.set(before)
-        _calling.set(calls)
-        asked_last.set(asked)
         for run in begun:
             run.end(quietly=failed)
         tidy()
@@ -150,6 +150,9 @@ class Steps:
 
     def __len__(self):
         return len(self._steps)
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__.get("_steps"), name)  # a progress bar's own
 
     def __iter__(self):
         failed = True

@@ -48,6 +48,8 @@ class Recording:
     def _begin(self, x, guided, scale):
         if guided.shape != x.shape:
             raise ValueError(f"x is {tuple(x.shape)}, the output {tuple(guided.shape)}: only outputs of x's shape can be learnt")
+        if not len(x):
+            raise ValueError("the batch is empty")
         self.scale = scale
         whole, each = x[0].numel(), len(x) * self.count * 2 * 4  # bytes for an element of each sample
         count = max(min(whole, ELEMENTS, self.limit // each), 1)

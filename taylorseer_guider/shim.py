@@ -120,7 +120,7 @@ def _wrap(cls):
     """Wrap the methods that ``cls`` itself defines."""
     with _lock:
         for name in _WRAPPERS.keys() & vars(cls).keys():
-            if (cls, name) not in _originals:
+            if (cls, name) not in _originals and inspect.isfunction(vars(cls)[name]):
                 _originals[cls, name] = vars(cls)[name]
                 setattr(cls, name, _WRAPPERS[name](_originals[cls, name]))
 

@@ -104,24 +104,27 @@ def gated(guider, denoiser):
 
 
 class Gate:
-    """Stands in the place of ``denoiser``, whose attributes are its own: samplers may read more than its output."""
+    """Stands in the place of ``denoiser``, whose attributes are its own: samplers may read more than its output, and tell it."""
 
     def __init__(self, guider, denoiser):
-        self.gate_of, self.gated = guider, denoiser
+        self.__dict__.update(gate_of=guider, gated=denoiser)
 
     def __getattr__(self, name):
         return getattr(self.__dict__.get("gated"), name)
 
-    def __call__(self, x, *args, **kwargs):
+    def __setattr__(self, name, value):
+        setattr(self.gated, name, value)
+
+    def __call__(self, *args, **kwargs):
         asked = asked_last.get()
         if asked is None or asked.guider is not self.gate_of:
-            return self.gated(x, *args, **kwargs)
+            return self.gated(*args, **kwargs)
         asked.gated = True
         if asked.forecast:
-            return x
+            return next(iter((*args, *kwargs.values())))
         asked.inside = True
         try:
-            output = self.gated(x, *args, **kwargs)
+            output = self.gated(*args, **kwargs)
         finally:
             asked.inside = False
         if asked.run is not None and not torch.is_tensor(output):

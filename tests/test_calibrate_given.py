@@ -115,3 +115,20 @@ def test_weights_that_turn_x_over_lose_no_digits_on_another_schedule(tmp_path):
             sample(name, problem, inputs=(x.to(dtype), cond, uc), **options)[0] for dtype in (torch.float64, torch.float32)
         )
         assert float((ours.double() - exact).norm() / exact.norm()) < 1.5e-6
+
+
+def test_runs_that_are_copies_of_others_are_named(caplog):
+    problem, built = GaussianMixture(spread=0.4), sampler("HeunEDMSampler", scale=SCALE)
+    inputs = [dict(zip(("x", "cond", "uc"), problem.inputs(1, seed=seed), strict=True)) for seed in (1, 2, 1, 1)]
+    calibrate(built, problem, inputs, **QUICK)
+    assert "2 of 4 runs are copies of others (run 2 of run 0)" in caplog.text
+    caplog.clear()
+    calibrate(built, problem, inputs[:2], **QUICK)
+    assert "copies" not in caplog.text
+
+
+def test_what_is_left_out_is_counted_in_runs_and_not_again_for_each_scale():
+    problem, built = GaussianMixture(spread=0.4), sampler("HeunEDMSampler", scale=SCALE)
+    inputs = [dict(zip(("x", "cond", "uc"), problem.inputs(1, seed=seed), strict=True)) for seed in range(12)]
+    found = calibrate(built, problem, inputs, scales=[1.5, 2.0, 3.0], **QUICK)
+    assert found.about["samples"] == 12 and found.about["unseen"][4]["samples"] == 3

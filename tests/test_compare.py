@@ -278,3 +278,12 @@ def test_a_strip_says_all_that_is_known_of_a_visit_and_nothing_else():
     assert [bar["error"] for bar in found["visits"]] == [0.0, None] and not found["flat"]
     assert strip({**figures, "report": None}) is None
     assert strip({**figures, "visit_errors": None})["flat"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("nowhere/page.html", "no such folder; make it first"), (".", "a folder; name a file in it")]
+)
+def test_where_the_page_goes_is_looked_at_before_any_result(tmp_path, monkeypatch, capsys, out, message):
+    monkeypatch.setattr(compare, "write_report", lambda *args: pytest.fail("read before"))
+    assert compare.main([str(tmp_path), "--out", str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err

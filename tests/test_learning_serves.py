@@ -9,6 +9,7 @@ from lessons import LEARN, SCALE, counted, on_another, problem_of
 from loops import said
 from problems import VANILLA, GaussianMixture, decibels, sample, sampler
 from taylorseer_guider import learnt as learnt_module
+from taylorseer_guider.standalone import sampling
 from taylorseer_guider.standalone.discretization import EDMDiscretization
 
 
@@ -53,3 +54,42 @@ def test_nothing_is_said_of_a_calibration_that_a_run_does_not_go_by(monkeypatch,
     with caplog.at_level(logging.WARNING):
         assert counted(other, problem, problem.inputs())[1] == LEARN["calls"]
     assert not said(caplog)
+
+
+class Starred(sampling.HeunEDMSampler):
+    def denoise(self, *args, **kwargs):
+        return super().denoise(*args, **kwargs)
+
+
+class Renamed(sampling.DPMPP2MSampler):
+    def denoise(self, x, model, sigma, cond, uc):
+        return super().denoise(x, model, sigma, cond, uc)
+
+
+@pytest.mark.parametrize("file", [True, False])
+@pytest.mark.parametrize("cls", [Starred, Renamed])
+def test_a_sampler_whose_denoise_names_its_arguments_otherwise_makes_its_pictures(cls, file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(sampling, cls.__name__, cls, raising=False)
+    problem, path = problem_of(), str(tmp_path / "learnt.yaml")
+    sampler("HeunEDMSampler", **{**LEARN, "learn": path})(problem, *problem.inputs())
+    built = sampler(cls.__name__, **{**LEARN, "learn": path if file else True})
+    own = sample(cls.__base__.__name__, problem, VANILLA, problem.inputs(), scale=SCALE)[0]
+    first = built(problem, *problem.inputs())
+    assert torch.equal(first, own) or file
+    assert torch.isfinite(built(problem, *problem.inputs(seed=3))).all()
+
+
+def test_an_empty_batch_teaches_nothing(caplog):
+    problem, built = problem_of(), sampler("EulerEDMSampler", **LEARN)
+    x, cond, uc = problem.inputs()
+    assert built(problem, x[:0], *({name: value[:0] for name, value in each.items()} for each in (cond, uc))).shape == x[:0].shape
+    assert "the batch is empty" in said(caplog)[0].getMessage()
+    assert counted(built, problem, problem.inputs())[1] == LEARN["calls"]
+
+
+def test_a_compiled_denoise_is_learnt_from():
+    problem, built = problem_of(), sampler("EulerEDMSampler", num_steps=30, **{**LEARN, "calls": 3})
+    built.denoise = torch.compile(built.denoise, backend="eager")
+    with torch.no_grad():
+        built(problem, *problem.inputs())
+    assert built.guider.report.calls == 30

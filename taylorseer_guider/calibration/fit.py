@@ -41,6 +41,7 @@ def calibrated(
             raise ValueError(
                 f"low=True: x is {tuple(probes[0].x.shape)}, and means over blocks need a height and a width; leave it out"
             )
+        _warn_of_copies(probes[:: len(scales)], runs)
         fitted = replace(fitted, sigmas=tuple(_common_schedule(probes, budgets)))
         start = Start(start, fitted)
         output, branches, follows = opened(probes, scales, bool(refine))
@@ -91,6 +92,17 @@ def _checked(sampler, runs, calls, history, substeps, refine, peak):
         why = "torch.inference_mode lets no gradient through"
         raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")
     return sorted(set(budgets))
+
+
+def _warn_of_copies(probes, runs):
+    """Have the log say how many of ``runs``, asked by ``probes``, are the same as an earlier one: these teach nothing more."""
+    seen = [(float(probe.x.double().sum()), *_sums(run)) for probe, run in zip(probes, runs, strict=True)]
+    copies = [n for n, one in enumerate(seen) if one in seen[:n]]
+    if copies:
+        logger.warning(
+            "%d of %d runs are copies of others (run %d of run %d): they teach nothing more, and what is left out may be "
+            "in the fit; give other noise, or other conditions", len(copies), len(runs), copies[0], seen.index(seen[copies[0]]),
+        )  # fmt: skip
 
 
 def _common_schedule(probes, budgets):

@@ -15,6 +15,10 @@ from ..policy import Everything
 from ..visits import Gate
 
 
+class Unasked(ValueError):
+    """A sampler has no arguments by which it could be asked."""
+
+
 class _Started(BaseException):
     """Ends a run at its first visit. Not an Exception, so that no host's own handler takes it for a fault."""
 
@@ -135,7 +139,7 @@ def _require(arguments, sampler, *names):
     """Raise ValueError where the ``arguments`` of ``sampler``'s `denoise` have not the ``names`` by which it is asked."""
     for name in names:
         if name not in arguments:
-            raise ValueError(f"`denoise` of {type(sampler).__name__} has no argument {name!r}, by which it is asked")
+            raise Unasked(f"`denoise` of {type(sampler).__name__} has no argument {name!r}, by which it is asked")
 
 
 def _first_visit(sampler, denoiser, run, seed, policy):

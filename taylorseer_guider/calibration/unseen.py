@@ -34,7 +34,7 @@ def compared(problem, decibels, alone):
     known = {"db": decibels[chosen], "alone_db": alone[chosen]}
     figures = {name: round(float(db.mean()), 2) for name, db in known.items()}
     figures |= {name.replace("db", "worst"): round(float(db.min()), 2) for name, db in known.items()}
-    return {"samples": len(chosen), **figures}
+    return {"samples": len(chosen) // len({float(probe.scale) for probe in problem.probes}), **figures}
 
 
 def say(about):

@@ -39,7 +39,11 @@ def write_report(results, path, figures=False):
 
 
 def compare_all(args, prog):
-    """Do what was asked for. The exit code: 1 where something could not be shown."""
+    """Do what was asked for. The exit code: 1 where something could not be shown. ValueError where the page has no folder."""
+    if not args.out.parent.is_dir():
+        raise ValueError(f"--out {args.out}: no such folder; make it first, or choose another")
+    if args.out.is_dir():
+        raise ValueError(f"--out {args.out}: a folder; name a file in it")
     faults = write_report(args.results, args.out, args.figures)
     for fault in faults:
         print(f"{prog}: {fault}", file=sys.stderr)
