@@ -149,6 +149,31 @@ def test_an_interrupted_refinement_goes_on(mixture, tmp_path):
     assert resumed.budgets[5].db > plain.budgets[5].db
 
 
+@pytest.mark.parametrize("every", [20, 30])
+def test_a_calibration_that_is_interrupted_again_and_again_is_the_same(mixture, tmp_path, every):
+    """And takes no gradient twice: L-BFGS goes on with what it remembered."""
+
+    def failing(x, sigma, cond):
+        nonlocal left
+        left -= x.requires_grad
+        if left < 0:
+            raise KeyboardInterrupt
+        return mixture(x, sigma, cond)
+
+    options = {**QUICK, "refine": 8}
+    built, given, stops, found = sampler("EulerEDMSampler", scale=SCALE), runs(mixture, 2, 20), 0, None
+    plain = calibrate(built, mixture, given, **options)
+    while found is None and stops < 30:
+        left = every
+        try:
+            found = calibrate(built, failing, given, **options, folder=tmp_path)
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 1 and found.budgets == plain.budgets
+    kept = torch.load(next(tmp_path.glob("refined-*.pt")), weights_only=True)
+    assert kept["spent"] == 8 == len(kept["told"])
+
+
 def test_a_denoiser_without_gradients_is_refused_with_the_remedy(mixture):
     before = mixture.calls
     with pytest.raises(ValueError, match="lets no gradient through.*refine=0"):

@@ -101,13 +101,14 @@ class Journal:
     # Refinements: how far a budget was moved, with how many gradients, and what it is judged by.
 
     def move(self, calls):
-        """{"move": tensor, "spent": gradients, "least": float} of that many ``calls``; None if it was not refined here."""
+        """{"move": tensor, "spent": gradients, "least": float, "told": tensors} of that many ``calls``; None if there is none."""
         return _loaded(self._move_file(calls))
 
-    def keep_move(self, calls, move, spent, least):
+    def keep_move(self, calls, move, spent, least, told=()):
+        """``told`` is what each of the gradients was: the loss, what it is judged by, and the gradient itself, in one tensor."""
         if path := self._move_file(calls):
             with replacing(path) as draft:
-                torch.save({"move": move, "spent": spent, "least": least}, draft)
+                torch.save({"move": move, "spent": spent, "least": least, "told": list(told)}, draft)
 
     def _move_file(self, calls):
         return self.folder and self.folder / f"refined-{self._options}-calls_{calls}.pt"

@@ -99,19 +99,31 @@ class Refinement:
         return float(self.start[self.problem.judging].mean())
 
     def run(self, times, bar):
-        """The best Solver after ``times`` gradients."""
-        if earlier := self.journal.move(self.calls):
+        """The best Solver after ``times`` gradients.
+
+        Those that an interrupted calibration has made are not made again: L-BFGS is told the same once more, in the same order,
+        and so goes on as if nothing had happened.
+        """
+        earlier = self.journal.move(self.calls) or {}
+        told = list(earlier.get("told", ()))
+        if earlier and not told:  # of a version that did not keep them
             self.best, self.spent, self.least = earlier["move"], earlier["spent"], earlier["least"]
         move = self.best.clone().requires_grad_()
 
         def gradient():
             if self.spent == times:  # in the middle of a line search
                 raise Spent
-            loss, judged = self._descend(move)
+            known = self.spent < len(told)
+            if known:
+                loss, judged, move.grad = told[self.spent][0], float(told[self.spent][1]), told[self.spent][2:].clone()
+            else:
+                loss, judged = self._descend(move)
+                told.append(torch.cat([torch.stack([loss, loss.new_tensor(judged)]), move.grad]))
             self.spent += 1
             if judged < self.least:
                 self.best, self.least = move.detach().clone(), judged
-            self.journal.keep_move(self.calls, self.best, self.spent, self.least)
+            if not known:
+                self.journal.keep_move(self.calls, self.best, self.spent, self.least, told)
             bar.say(f"{self.calls} calls: refined {self.spent}/{times}")
             return loss
 
