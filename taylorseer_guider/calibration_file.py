@@ -142,14 +142,17 @@ class Calibration:
         return "".join(lines)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Calibration":
-        """Read a file. ValueError, in one line, for one that is absent, truncated, malformed or of another format."""
+    def load(cls, path: str | os.PathLike, name: str = "calibration") -> "Calibration":
+        """Read the file that the option ``name`` gives.
+
+        ValueError, in one line, for one that is absent, truncated, malformed or of another format.
+        """
         try:
-            return cls.from_dict(parsed(read(path)))
+            return cls.from_dict(parsed(read(path, name)))
         except Unreadable:
             raise
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"calibration={str(path)!r}: not a whole calibration file ({first_line(error)})") from None
+            raise ValueError(f"{name}={str(path)!r}: not a whole calibration file ({first_line(error)})") from None
 
     @classmethod
     def from_dict(cls, data: object) -> "Calibration":

@@ -28,7 +28,7 @@ class Unreadable(ValueError):
     """A file that cannot even be read, said in one line."""
 
 
-def read(path):
+def read(path, name):
     """The bytes of a regular file of no more than LARGEST_FILE. ValueError for what cannot be read."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
@@ -37,9 +37,9 @@ def read(path):
             text = file.read(LARGEST_FILE + 1)
     except (OSError, TypeError, ValueError) as error:
         reason = first_line(error)
-        raise Unreadable(f"calibration={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
+        raise Unreadable(f"{name}={str(path)!r}: cannot be read ({reason}); give the path of a file") from None
     if len(text) > LARGEST_FILE:
-        raise Unreadable(f"calibration={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
+        raise Unreadable(f"{name}={str(path)!r}: larger than {LARGEST_FILE >> 20} MiB, so not a calibration")
     return text
 
 

@@ -44,7 +44,7 @@ class Learner:
         return Learner, (self.settings,)  # a copy has learnt nothing but what the file says
 
     def _read(self):
-        found = Calibration.load(self._path)
+        found = Calibration.load(self._path, "learn")
         try:
             learnt, shape = Learnt.of(found, self.settings.calls), tuple(map(int, found.about["shapes"][0]))
             if not all(math.isfinite(number) for number in found.about["fingerprint"]) or not shape:

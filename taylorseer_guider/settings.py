@@ -115,7 +115,7 @@ class Settings:
             whole_number("calls", self.calls, 1, "how many nodes call the denoiser")
         object.__setattr__(self, "calibration", path_of("calibration", self.calibration))
         if not isinstance(self.learn, bool):
-            object.__setattr__(self, "learn", path_of("learn", self.learn) or False)
+            object.__setattr__(self, "learn", path_of("learn", self.learn, "true or false, or ") or False)
         for name, group in GROUPS.items():
             object.__setattr__(self, name, _grouped(name, group, getattr(self, name)))
         plans = {"plan.nodes": self.plan.nodes, "plan.tolerance": self.plan.tolerance, "calls": self.calls}

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 import torch
 
+WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null")  # that YAML means something by, and no file's name
+
 
 def finite_number(name, value, remedy):
     """Raise ValueError unless ``value`` is a finite real number."""
@@ -33,12 +35,14 @@ def one_of(name, value, known):
         raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
 
 
-def path_of(name, value):
-    """``value``, None or a path, as text. ValueError for what names no file."""
+def path_of(name, value, others=""):
+    """``value``, None or a path, as text. ValueError for what names no file; ``others`` says what else may be given."""
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ValueError(f"{name}={value!r}: give the path of a file")
+        raise ValueError(f"{name}={value!r}: give {others}the path of a file")
+    if os.fspath(value).lower() in WORDS:
+        raise ValueError(f"{name}={value!r} is a text: write it without quotes, or give a path such as './{value}'")
     return os.fspath(value)
 
 

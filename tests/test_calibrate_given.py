@@ -132,3 +132,17 @@ def test_what_is_left_out_is_counted_in_runs_and_not_again_for_each_scale():
     inputs = [dict(zip(("x", "cond", "uc"), problem.inputs(1, seed=seed), strict=True)) for seed in range(12)]
     found = calibrate(built, problem, inputs, scales=[1.5, 2.0, 3.0], **QUICK)
     assert found.about["samples"] == 12 and found.about["unseen"][4]["samples"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "nowhere.yaml"}, "^start='nowhere.yaml': cannot be read"),
+        ({"scales": [1.5, "x"]}, r"scales=\[1.5, 'x'\]: give numbers above 0"),
+        ({"folder": "/proc/none"}, "folder='/proc/none': cannot be made"),
+    ],
+)
+def test_a_mistake_is_said_with_the_name_of_the_argument(options, message):
+    problem, built = GaussianMixture(spread=0.4), sampler("HeunEDMSampler", scale=SCALE)
+    with pytest.raises(ValueError, match=message):
+        calibrate(built, problem, runs(problem, 1, 2), **{**QUICK, **options})

@@ -80,3 +80,17 @@ def test_mistakes_are_said_at_construction(tmp_path):
     path.write_text("torn")
     with pytest.raises(ValueError, match="not a whole calibration file"):
         TaylorSeerGuider(**{**LEARN, "learn": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("false", "learn='false' is a text: write it without quotes, or give a path such as './false'"),
+        ("", "learn='': give true or false, or the path of a file"),
+        (1, "learn=1: give true or false, or the path of a file"),
+        ("/proc", "learn='/proc': cannot be read (it is no regular file)"),
+    ],
+)
+def test_what_is_no_file_is_said_with_the_name_of_the_option(value, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        TaylorSeerGuider(scale=2.0, calls=8, learn=value)

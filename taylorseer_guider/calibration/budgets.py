@@ -36,7 +36,7 @@ class Start:
     """What is known beforehand: an earlier Calibration, or the path of one, or None. ValueError where it is of other runs."""
 
     def __init__(self, earlier, fitted):
-        found = earlier if earlier is None or isinstance(earlier, Calibration) else Calibration.load(earlier)
+        found = earlier if earlier is None or isinstance(earlier, Calibration) else Calibration.load(earlier, "start")
         if found and found.fitted.guider != fitted.guider:
             raise ValueError(f"start: fitted for {found.fitted.guider}, this is {fitted.guider}; leave it out")
         self.earlier, self.fitted = found, fitted

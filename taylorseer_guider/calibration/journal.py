@@ -66,7 +66,10 @@ class Journal:
         self.folder = None if folder is None else Path(folder)
         self._options = "-".join(f"{name}_{value}" for name, value in options.items())
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"folder={str(self.folder)!r}: cannot be made ({error.strerror}); name another") from None
             self._require(json.loads(json.dumps(job)))
 
     def _require(self, job):

@@ -30,7 +30,10 @@ def scales_to_walk(own, scales, degree):
         return [own], (float(own),)
     if not isinstance(scales, (Sequence, set)):
         raise ValueError(f"scales={scales!r}: give a list of two or more; for one scale, build the guider with it")
-    scales = sorted({float(scale) for scale in scales})
+    try:
+        scales = sorted({float(scale) for scale in scales})
+    except (TypeError, ValueError):
+        raise ValueError(f"scales={scales!r}: give numbers above 0, such as [1.5, 2, 3]") from None
     if len(scales) < 2 or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise ValueError(f"scales={scales}: give two or more different numbers above 0; for one scale, build the guider with it")
     most = min(len(scales), MOST_SCALES) - 1
