@@ -60,15 +60,11 @@ class Lesson:
         sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
         teacher = self.teacher(asked, min(left - WALKS * (calls - 1) + 1, ENOUGH * calls))
         problem = self.problem(asked, sigmas, teacher)
-        missed = (problem.seen(ended) - problem.reference(0, -1)).double()
+        missed, found = off(problem, ended), fit(problem, nodes, near)
         alone = float(problem.decibels(missed.square().mean(1)).mean())
-        found = fit(problem, nodes, near)
-        everywhere = gained(missed, (problem.seen(found.ends[0]) - problem.reference(0, -1)).double())
-        about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3), "parts_db": round(everywhere, 3)}
-        doubt = lost(missed, problem.reference(0, -1))
-        if asked is probe and teacher is self.recollection and self.run.stepping.method == "euler":
-            doubt = doubt or self.coarse(problem, alone)
-        if doubt:
+        parts = gained(missed, off(problem, found.ends[0]))
+        about = {"samples": len(x), "shapes": [list(x.shape[1:])], "alone_db": round(alone, 3), "parts_db": round(parts, 3)}
+        if doubt := self.doubt(problem, missed, alone, teacher):
             about["doubt"] = doubt
         if probe and self.named:
             about["fingerprint"] = fingerprint(self.run, sigmas)
@@ -111,13 +107,22 @@ class Lesson:
     def unaided(self):
         return replace(self.settings, learn=False)
 
-    def coarse(self, problem, alone):
-        """Says so where the recorded run may be no nearer to the solution than `calls` alone, ``alone`` dB from where it leads:
-        the corrections of the two end as far from one another. None where it is nearer.
+    def doubt(self, problem, missed, alone, teacher):
+        """Why what is learnt should not be used, however much it gains, as the end of a sentence on `calls` alone, which has
+        ``missed`` by (B, n), at ``alone`` dB; None where nothing speaks against it.
+
+        `calls` alone may have made another picture. And Euler's run, where it is the ``teacher``, may be no nearer to the end:
+        then its correction ends as far from that of `calls` alone as this itself does.
         """
-        ends = [path.corrected(self.recollection.sigmas)[-1] for path in (self.recollection, self.recollection.retraced())]
-        apart = float(problem.decibels(mean_squares(*ends)).mean())
-        return None if apart >= alone + AGREED else "the full run may be no nearer to the solution than that"
+        others = missed.square().mean(1) > LOST * problem.reference(0, -1).double().var(1, correction=0)
+        if 2 * int(others.sum()) >= len(others):
+            return "it ends at another picture there, which says nothing of those where it does not"
+        recorded = self.recollection
+        if teacher is recorded and self.run.stepping.method == "euler":
+            ends = [path.corrected(recorded.sigmas)[-1] for path in (recorded, recorded.retraced())]
+            if float(problem.decibels(mean_squares(*ends)).mean()) < alone + AGREED:
+                return "the full run may be no nearer to the solution than that"
+        return None
 
     def problem(self, probe, sigmas, teacher):
         """What is fitted with the answers of ``probe`` to the solution of ``teacher`` (a ``Path``), over ``sigmas``."""
@@ -159,14 +164,9 @@ class Lesson:
         return walked(probe, Theory(self.policy), self.recollection.stops, self.first(probe), notice)
 
 
-def lost(missed, reference):
-    """Says so where `calls` alone has ``missed`` the ``reference``, (B, n) both, by as much as by another picture; else None."""
-    others = missed.square().mean(1) > LOST * reference.double().var(1, correction=0)
-    return (
-        "it ends at another picture there, which says nothing of those where it does not"
-        if 2 * others.sum() >= len(others)
-        else None
-    )
+def off(problem, end):
+    """By how much the x ``end`` of the one run of ``problem`` misses its reference, where that is known: (B, n) float64."""
+    return (problem.seen(end) - problem.reference(0, -1)).double()
 
 
 def gained(missed, left):
