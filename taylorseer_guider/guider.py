@@ -116,7 +116,7 @@ class TaylorSeerGuider(shim.Skipping):
         prepared = super().prepare_inputs(x, sigma, cond, uc, *args, **kwargs)
         if asked.run is not None:
             asked.run.called_with(asked, prepared)
-        return (own(prepared[0], x), own(prepared[1], sigma), *prepared[2:])  # a denoiser may write into what it is given
+        return (own(prepared[0], x), *(own(each, sigma) for each in prepared[1:]))  # a denoiser may write into what it is given
 
     @visits.eager
     def __call__(self, denoised: torch.Tensor, sigma: torch.Tensor, *args, **kwargs) -> torch.Tensor:

@@ -10,16 +10,18 @@ class Place:
     """How far a loop over ``schedule`` has come.
 
     Each of its steps makes so many ``visits``, None where that is not known (``hosts.Stepping``). ``step`` is the one that it has
-    announced, None before and without, ``visited`` are the sigmas that were answered since.
+    announced, None before and without, ``visited`` are the sigmas that were answered since. ``missed``: one was announced and
+    taken without a visit here.
     """
 
     def __init__(self, schedule, visits):
         self.schedule, self.visits = schedule, visits
-        self.step, self.visited = None, []
+        self.step, self.visited, self.missed = None, [], False
         self._in_part = False
 
     def announce(self, step):
         """The sampler takes ``step`` next."""
+        self.missed = self.missed or (self.step is not None and not self.visited)
         self.step, self.visited = step, []
 
     def leave_steps(self):

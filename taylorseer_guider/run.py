@@ -69,7 +69,7 @@ class Run:
         self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
         self._answers = Answers(policy.keep.step, schedule) if policy.keep.step else None  # what a multistep host goes by
         self._graded = False  # an output has come with a gradient
-        self._grading = False  # gradients were recorded at the visit before
+        self._grading = False  # gradients were recorded at a visit
         self._doubled = False  # the guider hands the denoiser more samples than x has
 
     # The questions.
@@ -91,9 +91,10 @@ class Run:
             self.policy = self.policy.beginning(node)
         elif node is not None and node < getattr(self.policy, "first", 0):  # that was but a look ahead
             self.policy = self.policy.beginning(0)
-        step, before = self.place.step, self.report.visits[-1].step if self.report.visits else None
-        if self.claimed and None not in (step, before) and step > before + 1:
-            self.history.clear()  # steps were made without this guider, and calls that were planned there are missing
+        if self.claimed and self.place.missed and self.policy.keep.count:
+            self.history.clear()  # calls that were planned there are missing, and x has gone another way
+            self.trust.doubt("steps elsewhere")
+        self.place.missed = False
         visit = Visit(self.place.step, known, CALL, "", number=len(self.report.visits), node=node)
         visit.action, visit.reason = self._decide(visit, x, sigma, gated)
         self.report.visits.append(visit)
@@ -103,7 +104,8 @@ class Run:
     def _decide(self, visit, x, sigma, gated):
         if not self.policy.keep.count:
             return self.policy.decide(visit, self.history)
-        begun, self._grading = torch.is_grad_enabled() and not self._grading, torch.is_grad_enabled()
+        begun = torch.is_grad_enabled() and not self._grading
+        self._grading = self._grading or begun
         why = self.trust.lost or reason_to_call(x, sigma, gated)
         if why is None and not self.policy.keep.fitted and self.place.again(sigma):
             why = "tiled"

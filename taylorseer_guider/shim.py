@@ -17,6 +17,7 @@ import torch
 from . import loops, visits
 from .hosts import Host, loaded_hosts
 
+BOUND = functools.partialmethod, staticmethod, classmethod  # which say nothing of their arguments, or have no sampler
 _originals = {}  # (class, method name) -> the host's own function, None where it had none
 _lock = threading.RLock()
 
@@ -120,7 +121,7 @@ def _wrap(cls):
     """Wrap the methods that ``cls`` itself defines."""
     with _lock:
         for name in _WRAPPERS.keys() & vars(cls).keys():
-            if (cls, name) not in _originals and inspect.isfunction(vars(cls)[name]):
+            if (cls, name) not in _originals and callable(vars(cls)[name]) and not isinstance(vars(cls)[name], BOUND):
                 _originals[cls, name] = vars(cls)[name]
                 setattr(cls, name, _WRAPPERS[name](_originals[cls, name]))
 

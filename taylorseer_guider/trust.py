@@ -18,6 +18,7 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "zero sigma": None,  # a whole image, where one ends
     "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
     "not remembered": "the sampler goes by earlier answers, too, and it is not known what they were",
+    "steps elsewhere": "steps were taken without this guider, and its history is of before",
     "another scale": "the guidance scale was changed in mid-run, and the calibration is for one scale",
     "another shape": "x changed its shape or device in mid-run, and the calibration is for one",
 }

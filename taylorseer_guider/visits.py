@@ -115,6 +115,9 @@ class Gate:
     def __setattr__(self, name, value):
         setattr(self.gated, name, value)
 
+    def __delattr__(self, name):
+        delattr(self.gated, name)
+
     def __call__(self, *args, **kwargs):
         asked = asked_last.get()
         if asked is None or asked.guider is not self.gate_of:

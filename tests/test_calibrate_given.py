@@ -1,6 +1,7 @@
 """What `calibrate` may be given: guiders with options, wide outputs, flat x, random or idle denoisers, other files."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from loops import said
 from problems import VANILLA, GaussianMixture, runs, sample, sampler, sampler_config
 from taylorseer_guider import calibrate
+from taylorseer_guider.calibration.fit import _warn_of_copies
 from taylorseer_guider.standalone.config import instantiate_from_config
 
 SCALE = 2.0
@@ -124,6 +126,8 @@ def test_runs_that_are_copies_of_others_are_named(caplog):
     assert "2 of 4 runs are copies of others (run 2 of run 0)" in caplog.text
     caplog.clear()
     calibrate(built, problem, inputs[:2], **QUICK)
+    told = [{"cond": {"txt": [prompt]}} for prompt in ("a cat", "a dog")]
+    _warn_of_copies([SimpleNamespace(x=inputs[0]["x"])] * 2, told)
     assert "copies" not in caplog.text
 
 

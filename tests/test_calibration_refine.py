@@ -174,6 +174,38 @@ def test_a_calibration_that_is_interrupted_again_and_again_is_the_same(mixture, 
     assert kept["spent"] == 8 == len(kept["told"])
 
 
+def test_a_gradient_that_overflowed_is_not_taken_for_the_next_one(mixture, tmp_path):
+    """When it is begun again: that one is of another move."""
+    asked, bad = [], None
+
+    def overflowing(x, sigma, cond):
+        output = mixture(x, sigma, cond)
+        if x.requires_grad or sigma.requires_grad:
+            asked.append(float(sigma[0].detach()))
+            output = output * torch.nan if asked[-1] == bad else output
+        return output
+
+    options = {**QUICK, "refine": 8}
+    built, given = sampler("EulerEDMSampler", scale=SCALE), runs(mixture, 1, 20)
+    calibrate(built, overflowing, given, **options)
+    bad = asked[2 * (len(asked) // 8) + 1]
+    plain, first, again = (calibrate(built, overflowing, given, **options, folder=each) for each in (None, tmp_path, tmp_path))
+    assert plain.budgets == first.budgets == again.budgets
+
+
+def test_recordings_of_earlier_versions_are_gone_on_from_and_may_be_interrupted_again(mixture, tmp_path):
+    built, given = sampler("EulerEDMSampler", scale=SCALE), runs(mixture, 2, 20)
+    options = {**QUICK, "folder": tmp_path}
+    before = calibrate(built, mixture, given, **options, refine=5)
+    (path,) = tmp_path.glob("refined-*.pt")
+    kept = torch.load(path, weights_only=True)
+    torch.save({name: kept[name] for name in ("move", "spent", "least")}, path)
+    calibrate(built, mixture, given, **options, refine=6)
+    kept = torch.load(path, weights_only=True)
+    assert kept["spent"] == 6 and len(kept["told"]) < 6
+    assert calibrate(built, mixture, given, **options, refine=8).budgets[CALLS].db >= before.budgets[CALLS].db - 0.01
+
+
 def test_a_denoiser_without_gradients_is_refused_with_the_remedy(mixture):
     before = mixture.calls
     with pytest.raises(ValueError, match="lets no gradient through.*refine=0"):

@@ -114,3 +114,10 @@ def test_what_is_gained_in_one_spot_and_lost_elsewhere_is_no_gain():
     assert decibels(before, 0 * before) + 15 < decibels(after, 0 * after)
     assert laboratory.gained(before, after) < -4 < 6 == round(laboratory.gained(2 * after, after))
     assert 20 < laboratory.gained(before[:, 20:], 0 * after[:, 20:]) < 40  # what misses by nothing is not infinitely better
+
+
+def test_x_of_one_number_is_no_lost_picture():
+    problem, built = problem_of(shape=(1,)), sampler("HeunEDMSampler", scale=SCALE, calls=5, learn=True)
+    built(problem, *problem.inputs(4, seed=1))
+    learnt = built.guider.report.learnt
+    assert learnt.doubt is None and learnt.better

@@ -49,7 +49,7 @@ def test_gradients_that_begin_in_the_last_steps_reach_the_network(name, last, op
 
 @pytest.mark.parametrize("away", [(3, 17), (9, 13), (1, 3)])
 @pytest.mark.parametrize("options", [{}, {"calls": 8}, {"interval": 2}], ids=str)
-def test_steps_that_another_guider_made_are_not_forecast_across(away, options):
+def test_steps_that_another_guider_made_are_not_forecast_across(away, options, caplog):
     """Guidance in an interval of sigmas, as a host may have it: its guider is exchanged for some steps."""
     problem = GaussianMixture(spread=0.4)
 
@@ -64,11 +64,57 @@ def test_steps_that_another_guider_made_are_not_forecast_across(away, options):
 
     exact, ours = run(guiders.VanillaCFG(SCALE)), run(TaylorSeerGuider(scale=SCALE, **options))
     assert float((ours - exact).norm() / exact.norm()) < 0.1
+    assert caplog.text.count("steps were taken without this guider") == 1
+
+
+def test_a_schedule_walked_in_strides_is_not_taken_for_steps_elsewhere(caplog):
+    problem, built = GaussianMixture(spread=0.4), sampler("EulerEDMSampler", scale=SCALE, num_steps=40, calls=8)
+    x, s_in, sigmas, _, cond, uc = built.prepare_sampling_loop(*problem.inputs())
+    sigmas = torch.cat([sigmas[:-1][::2], sigmas[-1:]])
+    for i in built.get_sigma_gen(len(sigmas)):
+        x, _ = built.sampler_step(x, s_in * sigmas[i], s_in * sigmas[i + 1], problem, cond, uc, None)
+    assert built.guider.report.calls <= 8 and "steps were taken" not in caplog.text
+
+
+class Numbered(sampling.EulerEDMSampler):
+    def get_sigma_gen(self, num_sigmas):
+        return list(enumerate(range(num_sigmas - 1)))
+
+    def __call__(self, denoiser, x, cond, uc=None, num_steps=None):
+        x, s_in, sigmas, count, cond, uc = self.prepare_sampling_loop(x, cond, uc, num_steps)
+        for i, _ in self.get_sigma_gen(count):
+            x, _ = self.sampler_step(x, s_in * sigmas[i], s_in * sigmas[i + 1], denoiser, cond, uc, None)
+        return x
+
+
+def test_steps_may_be_announced_as_anything(monkeypatch):
+    monkeypatch.setattr(sampling, "Numbered", Numbered, raising=False)
+    problem, built = GaussianMixture(), sampler("Numbered", scale=SCALE, calls=8)
+    built(problem, *problem.inputs())
+    assert built.guider.report.calls <= 9
+
+
+class InTurns(sampling.HeunEDMSampler):
+    asked = 0
+
+    def denoise(self, *args):
+        self.asked += 1
+        with torch.set_grad_enabled(self.asked % 2 == 1):
+            return super().denoise(*args)
+
+
+def test_gradients_that_nobody_has_are_called_for_once(monkeypatch):
+    monkeypatch.setattr(sampling, "InTurns", InTurns, raising=False)
+    problem, built = GaussianMixture(), sampler("InTurns", scale=SCALE, calls=8)
+    with torch.no_grad():
+        built(problem, *problem.inputs())
+    assert built.guider.report.calls <= 9
 
 
 class Telling(sampling.EulerEDMSampler):
     def sampler_step(self, x, sigma, next_sigma, denoiser, *rest):
-        denoiser.step = getattr(denoiser, "step", -1) + 1
+        denoiser.step, denoiser.more = getattr(denoiser, "step", -1) + 1, True
+        del denoiser.more
         return super().sampler_step(x, sigma, next_sigma, denoiser, *rest)
 
 

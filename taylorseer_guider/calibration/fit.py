@@ -96,7 +96,7 @@ def _checked(sampler, runs, calls, history, substeps, refine, peak):
 
 def _warn_of_copies(probes, runs):
     """Have the log say how many of ``runs``, asked by ``probes``, are the same as an earlier one: these teach nothing more."""
-    seen = [(float(probe.x.double().sum()), *_sums(run)) for probe, run in zip(probes, runs, strict=True)]
+    seen = [(float(probe.x.double().sum()), *_sums(run), *_words(run)) for probe, run in zip(probes, runs, strict=True)]
     copies = [n for n, one in enumerate(seen) if one in seen[:n]]
     if copies:
         logger.warning(
@@ -185,6 +185,15 @@ def _sums(value):
     elif isinstance(value, (dict, list, tuple)):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _sums(inner)
+
+
+def _words(value):
+    """What else than tensors is inside dictionaries, lists and tuples, such as prompts, as text."""
+    if isinstance(value, (dict, list, tuple)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _words(inner)
+    elif not isinstance(value, torch.Tensor):
+        yield repr(value)
 
 
 def _about(sampler, problem, scales, substeps, refine, seed):

@@ -108,7 +108,7 @@ class Journal:
         return _loaded(self._move_file(calls))
 
     def keep_move(self, calls, move, spent, least, told=()):
-        """``told`` is what each of the gradients was: the loss, what it is judged by, and the gradient itself, in one tensor."""
+        """``told`` is what each gradient was, in one tensor: the loss, what it is judged by, the move and the gradient itself."""
         if path := self._move_file(calls):
             with replacing(path) as draft:
                 torch.save({"move": move, "spent": spent, "least": least, "told": list(told)}, draft)

@@ -26,6 +26,7 @@ from .walk import fit
 PEAK = 2.0  # as in ``calibrate``
 BRANCHES, ONE = 1, (1.0,)  # the guided output as it is, whatever its scale
 PARTS, FAINT = 32, 1e-3  # of a sample; share of the mean square error by which a part may miss as it likes
+FLAT = 1e-3  # share of a picture's mean square that its variance is at least
 LOST = 0.5  # share of a picture's variance by which `calls` alone has missed it, and made another one
 AGREED = 5.0  # dB
 ENOUGH = 4  # calls of what is aimed at for each one of what is learnt: more bring nothing
@@ -114,7 +115,10 @@ class Lesson:
         `calls` alone may have made another picture. And Euler's run, where it is the ``teacher``, may be no nearer to the end:
         then its correction ends as far from that of `calls` alone as this itself does.
         """
-        others = missed.square().mean(1) > LOST * problem.reference(0, -1).double().var(1, correction=0)
+        reference = problem.reference(0, -1).double()
+        variance = reference.var(1, correction=0)
+        pictures = variance > FLAT * reference.square().mean(1)  # of one that is flat, nobody can say which it is
+        others = pictures & (missed.square().mean(1) > LOST * variance)
         if 2 * int(others.sum()) >= len(others):
             return "it ends at another picture there, which says nothing of those where it does not"
         recorded = self.recollection

@@ -101,24 +101,24 @@ class Refinement:
     def run(self, times, bar):
         """The best Solver after ``times`` gradients.
 
-        Those that an interrupted calibration has made are not made again: L-BFGS is told the same once more, in the same order,
-        and so goes on as if nothing had happened.
+        Those that an interrupted calibration has made are not made again: L-BFGS asks for them once more, at the same moves, is
+        told the same, and so goes on as if nothing had happened.
         """
         earlier = self.journal.move(self.calls) or {}
         told = list(earlier.get("told", ()))
-        if earlier and not told:  # of a version that did not keep them
-            self.best, self.spent, self.least = earlier["move"], earlier["spent"], earlier["least"]
-        move = self.best.clone().requires_grad_()
+        if earlier and len(told) != earlier["spent"]:  # of a version that did not keep them, or gone on from there
+            self.best, self.spent, self.least, told = earlier["move"], earlier["spent"], earlier["least"], []
+        move, size = self.best.clone().requires_grad_(), len(self.best)
 
         def gradient():
             if self.spent == times:  # in the middle of a line search
                 raise Spent
-            known = self.spent < len(told)
+            known = self.spent < len(told) and torch.equal(told[self.spent][2 : 2 + size], move.detach())
             if known:
-                loss, judged, move.grad = told[self.spent][0], float(told[self.spent][1]), told[self.spent][2:].clone()
+                loss, judged, move.grad = told[self.spent][0], float(told[self.spent][1]), told[self.spent][2 + size :].clone()
             else:
-                loss, judged = self._descend(move)
-                told.append(torch.cat([torch.stack([loss, loss.new_tensor(judged)]), move.grad]))
+                loss, judged = self._descend(move)  # which may raise: then the next one that is known is of another move
+                told[self.spent :] = [torch.cat([torch.stack([loss, loss.new_tensor(judged)]), move.detach(), move.grad])]
             self.spent += 1
             if judged < self.least:
                 self.best, self.least = move.detach().clone(), judged

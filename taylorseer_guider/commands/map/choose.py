@@ -99,7 +99,7 @@ class Foresight:
         return other._ended(calls, {"learn": True}, ends)
 
     def _problem(self, recall, calls, sigmas):
-        """What ``learn`` fits, with the answers of ``recall``, over ``sigmas``."""
+        """What ``learn`` fits where it aims at the recorded run, with the answers of ``recall``, over ``sigmas``."""
         solution, first = self.recalls[1].corrected(sigmas), recall.known[0].output
         return problem_over(sigmas, recall, solution, first, Settings(calls=calls), self.course.scale, self.peak)
 
