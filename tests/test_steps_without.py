@@ -1,6 +1,7 @@
 """Hosts that do in the middle of a run what no host did yet: gradients begin, the guider is away, the denoiser is told things."""
 
 import functools
+import inspect
 import sys
 
 import pytest
@@ -201,8 +202,6 @@ def test_a_sampler_that_was_interrupted_anywhere_learns_later(line):
             sys.settrace(None)
             raise KeyboardInterrupt
         return traced
-
-    import inspect
 
     source, first = inspect.getsourcelines(loops.calling.__wrapped__)
     lines = dict(enumerate(source, start=first))

@@ -177,23 +177,24 @@ def _job(fitted, problem, substeps, output, budgets, runs):
     return {**vars(fitted), **known, "budgets": budgets}
 
 
-def _sums(value):
-    """A sum over each tensor inside dictionaries, lists and tuples that tells it from others, as text."""
-    if isinstance(value, torch.Tensor):
-        flat = value.detach().flatten().to("cpu", torch.float64)
+def _sums(run):
+    """A sum over each tensor of a ``run`` that tells it from others, as text."""
+    for flat in (leaf.detach().flatten().to("cpu", torch.float64) for leaf in _leaves(run) if isinstance(leaf, torch.Tensor)):
         yield f"{float(flat @ torch.arange(1, len(flat) + 1, dtype=torch.float64).cos()):.5g}"
-    elif isinstance(value, (dict, list, tuple)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _sums(inner)
 
 
-def _words(value):
-    """What else than tensors is inside dictionaries, lists and tuples, such as prompts, as text."""
-    if isinstance(value, (dict, list, tuple)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _words(inner)
-    elif not isinstance(value, torch.Tensor):
-        yield repr(value)
+def _words(run):
+    """What else a ``run`` has, such as prompts, as text."""
+    return [repr(leaf) for leaf in _leaves(run) if not isinstance(leaf, torch.Tensor)]
+
+
+def _leaves(value):
+    """What is inside dictionaries, lists and tuples."""
+    if not isinstance(value, (dict, list, tuple)):
+        yield value
+        return
+    for inner in value.values() if isinstance(value, dict) else value:
+        yield from _leaves(inner)
 
 
 def _about(sampler, problem, scales, substeps, refine, seed):

@@ -136,7 +136,7 @@ class Probe:
 
 
 def _require(arguments, sampler, *names):
-    """Raise ValueError where the ``arguments`` of ``sampler``'s `denoise` have not the ``names`` by which it is asked."""
+    """Raise Unasked where the ``arguments`` of ``sampler``'s `denoise` have not the ``names`` by which it is asked."""
     for name in names:
         if name not in arguments:
             raise Unasked(f"`denoise` of {type(sampler).__name__} has no argument {name!r}, by which it is asked")

@@ -104,11 +104,11 @@ class Journal:
     # Refinements: how far a budget was moved, with how many gradients, and what it is judged by.
 
     def move(self, calls):
-        """{"move": tensor, "spent": gradients, "least": float, "told": tensors} of that many ``calls``; None if there is none."""
+        """{"move": tensor, "spent": gradients, "least": float, "told": list} of that many ``calls``; None if there is none."""
         return _loaded(self._move_file(calls))
 
     def keep_move(self, calls, move, spent, least, told=()):
-        """``told`` is what each gradient was, in one tensor: the loss, what it is judged by, the move and the gradient itself."""
+        """``told`` is what each gradient was: (the move, the loss there, what it is judged by, the gradient)."""
         if path := self._move_file(calls):
             with replacing(path) as draft:
                 torch.save({"move": move, "spent": spent, "least": least, "told": list(told)}, draft)

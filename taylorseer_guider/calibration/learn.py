@@ -51,15 +51,15 @@ class Lesson:
 
     def learnt(self):
         probe, calls, x = self.probe, self.settings.calls, self.run.recording.x
-        left = len(self.recollection.stops) - self.named
-        asked = probe if probe and left >= WALKS * (calls - 1) else self.recollection
+        left = len(self.recollection.stops) - self.named - WALKS * (calls - 1)  # calls, once both walks are made
+        asked = probe if probe and left >= 0 else self.recollection
         if asked is self.recollection and self.stepping.method != "heun" and calls > 1:
             raise ValueError(
                 "the recording does not say how outputs follow x, as one of Heun's would, and no more calls may be made"
             )
         ended = self.alone(asked)
         sigmas, nodes = with_calls(self.recollection.sigmas, self.policy.called)
-        teacher = self.teacher(asked, min(left - WALKS * (calls - 1) + 1, ENOUGH * calls))
+        teacher = self.teacher(asked, min(left + 1, ENOUGH * calls))
         problem = self.problem(asked, sigmas, teacher)
         missed, found = off(problem, ended), fit(problem, nodes, near)
         alone = float(problem.decibels(missed.square().mean(1)).mean())
@@ -121,10 +121,9 @@ class Lesson:
         others = pictures & (missed.square().mean(1) > LOST * variance)
         if 2 * int(others.sum()) >= len(others):
             return "it ends at another picture there, which says nothing of those where it does not"
-        recorded = self.recollection
-        if teacher is recorded and self.run.stepping.method == "euler":
-            ends = [path.corrected(recorded.sigmas)[-1] for path in (recorded, recorded.retraced())]
-            if float(problem.decibels(mean_squares(*ends)).mean()) < alone + AGREED:
+        if teacher is self.recollection and self.run.stepping.method == "euler":
+            other = self.recollection.retraced().corrected(problem.sigmas)[-1]
+            if float(problem.decibels(mean_squares(other, reference)).mean()) < alone + AGREED:
                 return "the full run may be no nearer to the solution than that"
         return None
 

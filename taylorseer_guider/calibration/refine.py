@@ -108,17 +108,17 @@ class Refinement:
         told = list(earlier.get("told", ()))
         if earlier and len(told) != earlier["spent"]:  # of a version that did not keep them, or gone on from there
             self.best, self.spent, self.least, told = earlier["move"], earlier["spent"], earlier["least"], []
-        move, size = self.best.clone().requires_grad_(), len(self.best)
+        move = self.best.clone().requires_grad_()
 
         def gradient():
             if self.spent == times:  # in the middle of a line search
                 raise Spent
-            known = self.spent < len(told) and torch.equal(told[self.spent][2 : 2 + size], move.detach())
-            if known:
-                loss, judged, move.grad = told[self.spent][0], float(told[self.spent][1]), told[self.spent][2 + size :].clone()
+            if known := self.spent < len(told) and torch.equal(told[self.spent][0], move):
+                _, loss, judged, slope = told[self.spent]
+                move.grad = slope.clone()
             else:
                 loss, judged = self._descend(move)  # which may raise: then the next one that is known is of another move
-                told[self.spent :] = [torch.cat([torch.stack([loss, loss.new_tensor(judged)]), move.detach(), move.grad])]
+                told[self.spent :] = [(move.detach().clone(), loss, judged, move.grad.clone())]
             self.spent += 1
             if judged < self.least:
                 self.best, self.least = move.detach().clone(), judged

@@ -1,7 +1,5 @@
 """Calibrating a job's sampler on crops of pictures, and measuring a calibration on crops of others."""
 
-import os
-
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -12,6 +10,7 @@ from ..engines.pictures import find_pictures, readable
 from ..tiny.photographs import HELD_OUT, TRAINING, photograph
 from .figures import psnr
 from .job import Job, rehearse
+from .results import require_folder_of
 
 EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
 
@@ -84,10 +83,9 @@ def require_file(args):
         raise UserError(f"--measure {args.measure}: no such file; give one that this command has written")
     if args.measure:
         return
-    if not args.out.parent.is_dir():
-        raise UserError(f"--out {args.out}: no such folder; make it first, or choose another")
-    if args.out.is_dir() or not os.access(args.out.parent, os.W_OK):
-        raise UserError(f"--out {args.out}: {'a folder' if args.out.is_dir() else 'cannot be written'}; name a file elsewhere")
+    require_folder_of(args.out)
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out}: a folder; name a file elsewhere")
     if args.start and not args.start.is_file():
         raise UserError(f"--from {args.start}: no such file; give a calibration, or leave it out")
     if args.folder and args.folder.exists() and not args.folder.is_dir():

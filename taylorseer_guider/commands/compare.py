@@ -39,9 +39,10 @@ def write_report(results, path, figures=False):
 
 
 def compare_all(args, prog):
-    """Do what was asked for. The exit code: 1 where something could not be shown. ValueError where the page has no folder."""
-    if not args.out.parent.is_dir():
-        raise ValueError(f"--out {args.out}: no such folder; make it first, or choose another")
+    """Do what was asked for. The exit code: 1 where something could not be shown. ValueError where no page can be written."""
+    from .results import require_folder_of
+
+    require_folder_of(args.out)
     if args.out.is_dir():
         raise ValueError(f"--out {args.out}: a folder; name a file in it")
     faults = write_report(args.results, args.out, args.figures)

@@ -1,6 +1,7 @@
 """The files of each result: its pictures, and last of all, when they are whole, the record of what it is."""
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +29,14 @@ def into(folder):
         yield
     except OSError as error:
         raise UserError(f"--out-dir {folder}: cannot be written ({error.strerror}); choose another") from None
+
+
+def require_folder_of(path):
+    """UserError where no file can be written to ``path``, that of --out, since its folder is not there or closed."""
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: no such folder; make it first, or choose another")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"--out {path}: cannot be written; name a file elsewhere")
 
 
 def write_result(folder, made):
