@@ -179,6 +179,25 @@ def test_another_thread_begins_a_loop_of_its_own():
     assert reasons(made.report) == ["no history", "skipped"]
 
 
+def test_a_loop_that_begins_while_another_thread_begins_one_ends_its_own_alone(monkeypatch):
+    made, model = forecaster(), Line()
+    answers(made, model, SIGMAS[:2])
+    known, theirs = threading.get_ident, []
+
+    def looked():
+        """Who is here, after another thread has begun its loop in the meantime."""
+        monkeypatch.setattr(threading, "get_ident", known)
+        at = torch.ones(2, 3), torch.full((2,), SIGMAS[0])
+        other = threading.Thread(target=lambda: theirs.append(made.ask(*at).run))
+        other.start()
+        other.join()
+        return known()
+
+    monkeypatch.setattr(threading, "get_ident", looked)
+    made.begin(torch.tensor(SIGMAS))
+    assert theirs and not theirs[0].ended
+
+
 def test_steps_that_are_told_tell_where_a_loop_begins():
     made, x, calls = forecaster(interval=2), torch.ones(2, 3), []
     for step in (0, 1, 2, 0, 1):

@@ -51,7 +51,7 @@ class Forecaster:
     ) -> None:  # fmt: skip
         self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
         self._given, self.shares_plan = frozenset(regrouped(options)), False
-        self._run = self._report = self._thread = None
+        self._loop, self._report = (None, None), None  # (the Run under way, the thread whose it is), told and read at once
         self._left = False  # a loop may have been left, and another begun below its last visit
         self._raised = None  # the x (a weak reference) at which its model has raised just now
         if sigmas is not None:
@@ -59,8 +59,8 @@ class Forecaster:
 
     def __getstate__(self):
         """A copy has the options and the sigmas, and no loop under way."""
-        keys = self._run and self._run.schedule.keys
-        return {**vars(self), "_raised": None, "_run": None, "_report": None, "_thread": None, "keys": keys}
+        run, _ = self._loop
+        return {**vars(self), "_raised": None, "_loop": (None, None), "_report": None, "keys": run and run.schedule.keys}
 
     def __setstate__(self, state):
         keys = state.pop("keys")
@@ -79,11 +79,13 @@ class Forecaster:
 
     def _begin(self, schedule, stepping=None):
         """A loop begins whose ``stepping`` is another one than the sampler's, if one is given."""
-        if self._thread is None or self._is_here():
-            self.end(quietly=True)
+        run, here = self._under_way()
+        if here:
+            _end(run, quietly=True)
         stepping = stepping or self.stepping
-        self._run, self._thread = Run(self._policy(schedule, stepping), schedule, stepping, self), threading.get_ident()
-        return self._run
+        run = Run(self._policy(schedule, stepping), schedule, stepping, self)
+        self._loop = run, threading.get_ident()
+        return run
 
     def _policy(self, schedule, stepping):
         settings = self._settings(stepping)
@@ -121,14 +123,14 @@ class Forecaster:
     def ask(self, x: torch.Tensor, sigma: torch.Tensor, step: int | None = None) -> Asked:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
         raised, self._raised = self._raised, None
-        if raised is not None and raised() is not x and self._is_here():
-            self.end(quietly=True)  # the loop goes on where its model is asked again; it was left
-        run = self._run
-        if run.waiting is not None and self._is_here():
+        run, here = self._under_way()
+        if raised is not None and raised() is not x and here:
+            _end(run, quietly=True)  # the loop goes on where its model is asked again; it was left
+        if run.waiting is not None and here:
             if step == run.place.step:
                 return Asked(None, self, x)  # asked from within the model
             self.give_up(run.waiting)  # whose model raised
-        if run.ended or not self._is_here() or (step is not None and run.place.step is not None and step < run.place.step):
+        if run.ended or not here or (step is not None and run.place.step is not None and step < run.place.step):
             run, self._left = self._begin(run.schedule), False
         if step is not None and step != run.place.step:
             run.place.announce(step)
@@ -160,8 +162,10 @@ class Forecaster:
             begun.place.visited.append(sigma)
         return begun
 
-    def _is_here(self):
-        return self._thread == threading.get_ident()
+    def _under_way(self):
+        """(the Run under way, or None, whether it is this thread's)."""
+        run, thread = self._loop
+        return run, thread == threading.get_ident()
 
     def _rises(self, run, key):
         """Whether a visit is above the one before, or, where all are at the one node that there is, not below it.
@@ -205,18 +209,24 @@ class Forecaster:
 
         FloatingPointError, unless ``quietly``, for an output that was not finite and is only found out now, as on a GPU.
         """
-        if self._run is not None and self._run.report.visits:
-            self._run.end(quietly)
+        run, _ = self._loop
+        _end(run, quietly)
 
     @property
     def report(self) -> Report | None:
         """What was done in the loop under way, or in the last one; None before the first visit."""
-        run = self._run
+        run, _ = self._loop
         return self._report if run is None or not run.report.visits else run.report
 
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
         self._report = report
+
+
+def _end(run, quietly):
+    """``run``, if there is one and it has been visited, is over."""
+    if run is not None and run.report.visits:
+        run.end(quietly)
 
 
 def _as_it_is(output, asked=None):
