@@ -58,8 +58,9 @@ class Learnt:
 
     def to_dict(self):
         """Plain numbers, strings and lists, ready for JSON."""
-        names = ("calls", "samples", "cost", "db", "alone_db", "reason")
-        return {**{name: getattr(self, name) for name in names}, "nodes": list(self.nodes)}
+        names = ("calls", "samples", "cost", "db", "alone_db", "doubt", "reason")
+        parts = self.parts_db if self.parts_db is not None and math.isfinite(self.parts_db) else None
+        return {**{name: getattr(self, name) for name in names}, "parts_db": parts, "nodes": list(self.nodes)}
 
     def __str__(self):
         if self.reason is not None:
@@ -70,7 +71,8 @@ class Learnt:
         if self.doubt:
             return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there; {self.doubt}"
         if not self.better:
-            return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not clearly beaten"
+            where = " all over the picture" if self.db - self.alone_db >= CLEAR else ""
+            return f"{source}: `calls: {self.calls}` alone, {self.alone_db:.1f} dB there, is not clearly beaten{where}"
         nodes = ", ".join(map(str, self.nodes))
         return (
             f"{source}: {self.calls} calls at its nodes {nodes}; {self.db:.1f} dB there, {self.alone_db:.1f} with `calls` alone"

@@ -1,5 +1,8 @@
 """What is aimed at where the guider learns: a run of its own, by `calls` alone, with the calls that learning has left."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -106,6 +109,10 @@ def test_a_first_picture_that_calls_alone_misses_altogether_does_not_decide_for_
         found.append(built.guider.report.learnt)
     assert all(("ends at another picture" in str(each)) == (each.alone_db < 5) for each in found)
     assert all(not each.better for each in found if each.alone_db < 5) and any(each.better for each in found)
+    told = [json.loads(json.dumps(each.to_dict())) for each in found]
+    assert all(bool(one["doubt"]) == (one["alone_db"] < 5) and one["parts_db"] is not None for one in told)
+    gained_in_one_spot = replace(next(each for each in found if each.better), parts_db=-1.5)
+    assert not gained_in_one_spot.better and "not clearly beaten all over the picture" in str(gained_in_one_spot)
 
 
 def test_what_is_gained_in_one_spot_and_lost_elsewhere_is_no_gain():
