@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 
 import torch
@@ -19,6 +19,7 @@ from .settings import History
 from .translate import as_euler, as_heun
 
 logger = logging.getLogger(__name__)
+_as_euler, _as_heun, _on_schedule = map(lru_cache(maxsize=64), (as_euler, as_heun, on_schedule))  # every picture asks alike
 FINER = 0.9  # of the last sigma that was fitted: a schedule that goes on below is another one, whose picture differs
 
 
@@ -90,13 +91,13 @@ def policy_for(calibration, settings, fitted, stepping, dtype):
     history, asked = calibration.history, {}
     if ours == "heun" and (moved or theirs == "euler"):
         history += 1
-        budget, ours = as_euler(budget, sigmas, branches, history), "euler"
+        budget, ours = _as_euler(budget, sigmas, branches, history), "euler"
     if moved:
         history, own, sigmas = history + 1, sigmas, fitted.sigmas
-        found = on_schedule(budget, own, sigmas, branches, history, fitted.scales[0])
+        found = _on_schedule(budget, own, sigmas, branches, history, fitted.scales[0])
         budget, asked = found.budget, found.asked
     if (ours, theirs) == ("euler", "heun"):
-        budget = as_heun(budget, sigmas, branches)
+        budget = _as_heun(budget, sigmas, branches)
     calibration = replace(calibration, fitted=replace(known, sigmas=sigmas), history=history)
     return Calibrated(calibration, budget, settings.history, step=stepping.step, asked=asked)
 

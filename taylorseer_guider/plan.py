@@ -1,6 +1,7 @@
 """Which nodes of a schedule are called, and at which sigmas: floats in, indices and floats out."""
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 from statistics import NormalDist
 
@@ -69,12 +70,17 @@ def evenly(sigmas, calls):
 
     The first one is the first node's, and none is below the last node's. ValueErrors as those of ``spread``.
     """
+    return dict(_evenly(tuple(sigmas), calls))
+
+
+@lru_cache(maxsize=256)  # every picture of a schedule asks alike
+def _evenly(sigmas, calls):
     require_room(sigmas, calls)
     first, last = sigmas[0], sigmas[-1] / 2
     top, bottom, lowest = (above(sigma, first, last) for sigma in (first, last, sigmas[-1]))
     gap = min((top - bottom) / calls, (top - lowest) / max(calls - 1, 1))
     found = [first, *(_sigma_at(top - n * gap, first, last) for n in range(1, calls))]
-    return dict(zip(nearest(sigmas, found), found, strict=True))
+    return tuple(zip(nearest(sigmas, found), found, strict=True))
 
 
 def _sigma_at(wanted, first, last):
