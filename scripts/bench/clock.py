@@ -79,11 +79,11 @@ def forecast_cost(calibrations, shape, repeats=5):
     return rows
 
 
-def calibrated_for_nothing(path):
+def calibrated_for_nothing(path, **options):
     """A calibration for 8 calls as ``calibrate`` makes them, of a denoiser that costs nothing; where it is written."""
     nothing, runs = SimpleNamespace(scale=1.0, edm=EDM), [{"x": torch.randn(4, 3, 8, 8), "cond": {}, "uc": {}}]
     sampler = sampler_of(nothing, {})
-    calibrate(sampler, lambda x, sigma, cond: torch.tanh(x), runs, calls=8, refine=0, progress=False).save(path)
+    calibrate(sampler, lambda x, sigma, cond: torch.tanh(x), runs, calls=8, refine=0, progress=False, **options).save(path)
     return path
 
 

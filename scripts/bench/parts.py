@@ -115,7 +115,7 @@ def watch_the_clock(args):
     single = [moved(embedded.held_out(1.0, 1, size), args.device) for size in SIZES]
     rows = [row for workload in single for row in clock.side_by_side(workload, todo, clock=watch)]
     path = shipped_for(1)
-    costs = forecasts(path) if args.device == "cpu" else []  # what a visit tells of a device is the time to queue it
+    costs = forecasts() if args.device == "cpu" else []  # what a visit tells of a device is the time to queue it
     low = list(halves(args, path))
     known = {"device": name_of(args.device), "runs": rows, "forecasts": costs, "bfloat16": low}
     write_text(args.out_dir / "clock.json", json.dumps(known, indent=1))
@@ -123,11 +123,11 @@ def watch_the_clock(args):
     show(args, "clock", *tables, rows=[known])
 
 
-def forecasts(shipped):
-    """What a forecast visit costs, with the ``shipped`` calibration and with one as they are made now."""
+def forecasts():
+    """What a forecast visit costs, with calibrations as well."""
+    kinds = {"calibrated": {}, "with 4x4 means": {"low": True}}
     with TemporaryDirectory() as folder:
-        made = clock.calibrated_for_nothing(Path(folder) / "calibration.yaml")
-        files = {"calibrated": made, "with 4x4 means": shipped}
+        files = {label: clock.calibrated_for_nothing(Path(folder) / f"{label}.yaml", **more) for label, more in kinds.items()}
         return [row for shape in PRICED for row in clock.forecast_cost(files, shape)]
 
 
