@@ -3,6 +3,7 @@
 import logging
 import math
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Learner:
 
     def __init__(self, settings):
         self.settings = settings
-        self._known, self._busy, self._said, self._lock = {}, set(), set(), threading.Lock()
+        self._known, self._busy, self._said, self._lock = {}, {}, set(), threading.Lock()
         self._path = None if settings.learn is True else Path(settings.learn)
         self._of_file = self._file = None  # of what runs the file is, and what was learnt from them
         self._checked = False
@@ -85,7 +86,7 @@ class Learner:
 
     def _served(self, key, known, alone, dtype):
         """The policy of runs like ``key``, which step as is ``known``, by what was learnt; None where nothing serves them."""
-        for of, learnt in sorted(self._known.items(), key=lambda item: (item[1].reason is not None, item[0] != key)):
+        for of, learnt in sorted(self._known.copy().items(), key=lambda item: (item[1].reason is not None, item[0] != key)):
             try:
                 found = self._made(of, learnt, key, known, alone, dtype)
             except ValueError as error:
@@ -122,7 +123,7 @@ class Learner:
         """``run`` is about to ask for its first output. ValueError where the file is of another checkpoint: that is one call."""
         x = run.opening.arguments.get("x")
         key = self._key(guider, run.schedule, run.sampler, getattr(x, "shape", None))
-        run.report.learnt = self._known.get(key)
+        run.report.learnt = None if run.recording is not None else self._known.get(key)  # it may be learnt by now
         of_file = self._file is not None and run.report.learnt is self._file
         if self._checked or not of_file or not isinstance(run.policy, Calibrated):
             return
@@ -145,18 +146,27 @@ class Learner:
     def learn(self, guider, run):
         """Learn from the recorded ``run``, unless that was done meanwhile. Raises nothing but what interrupts the program."""
         key = self._key(guider, run.schedule, run.sampler, run.recording.shape)
-        with self._lock:
-            if key is None or key in self._known or key in self._busy:
-                return
-            self._busy.add(key)
+        if key is None or self._moved(guider, run.recording):
+            return
         try:
-            self._known[key] = run.report.learnt = learnt = self._learnt(guider, run)
+            with self._lock:
+                if key in self._known or self._busy.setdefault(key, run) is not run:
+                    return
+            learnt = self._learnt(guider, run)
+            if self._moved(guider, run.recording):
+                return
+            self._known[key] = run.report.learnt = learnt
         finally:
-            self._busy.discard(key)
-            guider.finished(run.report)  # and not that of a call that was made to learn
+            if self._busy.get(key) is run:
+                del self._busy[key]
         logger.log(logging.INFO if learnt.reason is None else logging.WARNING, "%s", learnt)
         if learnt.calibration is not None and self._path and "fingerprint" in learnt.calibration.about:
             self._save(learnt)
+
+    @staticmethod
+    def _moved(guider, recording):
+        """Whether another thread has set another scale than the one of ``recording``, so that nobody knows what was learnt."""
+        return recording.fault is None and guider.scale is not recording.scale and guider.scale != recording.scale
 
     def _learnt(self, guider, run):
         from .calibration.learn import learnt
@@ -164,7 +174,8 @@ class Learner:
         try:
             if run.recording.fault is not None:
                 raise ValueError(run.recording.fault)
-            with torch.no_grad(), _undrawn(run.recording.x.device):
+            undrawn = _undrawn(run.recording.x.device) if run.recording.draws else nullcontext()
+            with torch.no_grad(), undrawn:
                 return learnt(guider, run)
         except Exception as error:  # the picture is there, and must not be lost for what is only to serve the next one
             return Learnt(self.settings.calls, reason=first_line(error))
@@ -179,5 +190,5 @@ class Learner:
 
 
 def _undrawn(device):
-    """Within, random numbers are drawn aside: afterwards they go on as if there had been none."""
+    """Within, random numbers are drawn aside: afterwards they go on as if there had been none, those of other threads, too."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

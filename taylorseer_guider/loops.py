@@ -50,8 +50,10 @@ def begin(guider, sigmas, sampler=None, x=None):
     """
     known = stepping(sampler)
     schedule = Schedule(sigmas, known.rising, known.visits)
-    policy = (_policies.get() or partial(guider.policy, x=x))(schedule, sampler, sigmas.dtype)
+    policy_of = _policies.get()
+    policy = (policy_of or partial(guider.policy, x=x))(schedule, sampler, sigmas.dtype)
     run = Run(policy, schedule, known, guider, sampler)
+    run.aside = policy_of is not None
     run.called = is_calling(sampler)
     if run.called:
         _calling.get()[-1][2].append(run)

@@ -21,7 +21,8 @@ class Recording:
     """The visits of a run under way, ``count`` of them at most, in at most ``limit`` bytes.
 
     Of each sample the same ``elements`` (n,) are recorded, evenly spread over it, fewer where the batch is large. Besides, the
-    run's first ``x`` and ``output``, (B, ...), are held whole, where they are. ``fault`` says why there is nothing to learn from.
+    run's first ``x`` and ``output``, (B, ...), are held whole, where they are. ``fault`` says why there is nothing to learn from,
+    ``draws`` whether the denoiser may draw random numbers: not where none were drawn from one visit to the next.
     Branches are not kept apart, as ``calibrate`` keeps them: from one picture nobody can tell how they share what they say.
     """
 
@@ -29,6 +30,7 @@ class Recording:
         self.limit, self.count = limit, count
         self.visits, self.elements, self.fault = [], None, None
         self.x = self.output = self.scale = self.shape = None
+        self.draws, self._drawn = True, None
 
     @torch.no_grad()
     def take(self, visit, x, guided, scale):
@@ -40,6 +42,7 @@ class Recording:
             if self.x is None:
                 self._begin(x, guided, scale)
             self._require_same(x, guided, scale)
+            self._look(x.device)
             self.visits.append(Recorded(visit.step, visit.sigma, self.some(x), self.some(guided)))
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # the picture goes on without
             self.fault = str(error).partition("\n")[0] or type(error).__name__
@@ -55,6 +58,13 @@ class Recording:
         count = max(min(whole, ELEMENTS, self.limit // each), 1)
         self.elements = torch.linspace(0, whole - 1, count, dtype=torch.float64).round().long()
         self.x, self.output = x.detach().clone(), guided.detach().clone()
+
+    def _look(self, device):
+        """Whether random numbers were drawn since the visit before, by the denoiser or in another thread."""
+        before, self._drawn = self._drawn, [torch.get_rng_state()]
+        if device.type == "cuda":
+            self._drawn.append(torch.cuda.get_rng_state(device))
+        self.draws = self.draws and (before is None or not all(map(torch.equal, before, self._drawn)))
 
     def _require_same(self, x, guided, scale):
         if scale is not self.scale and scale != self.scale:  # a guider of video frames has a tensor of them

@@ -60,10 +60,12 @@ class Run:
         self.history = History(policy.keep.count)
         self.report = Report()
         self.ended = False
+        self.aside = False  # no picture's: it was begun to ask a question, and nobody is told of it
         self.called = False  # by the sampler's own __call__, not by hand
         self.claimed = False  # by a step generator, which announces its steps
         self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
         self.waiting = None  # the visit that was asked about and not yet answered
+        self.raised = None  # the x (a weak reference) at which an adapter's model has raised just now
         self.opening = None  # what the sampler's `denoise` was called with first (inspect.BoundArguments)
         self._finite = Finite()
         self.recording = Recording(policy.keep.record, 2 * len(schedule.keys)) if policy.keep.record else None
@@ -255,7 +257,8 @@ class Run:
         self.ended, self.report.finished = True, True
         self.history.clear()
         self._answers = None
-        self.guider.finished(self.report)
+        if not self.aside:
+            self.guider.finished(self.report)
         if not quietly:
             self._finite.read(len(self.report.visits))
         if self.recording is not None and not quietly and not self.called:

@@ -198,6 +198,49 @@ def test_a_loop_that_begins_while_another_thread_begins_one_ends_its_own_alone(m
     assert theirs and not theirs[0].ended
 
 
+def in_a_thread(work):
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+
+
+def test_a_loop_is_ended_by_its_own_thread_alone_or_when_that_is_gone():
+    made, model = forecaster(), Line()
+
+    def ending(x, sigma):
+        in_a_thread(made.end)
+        return model(x, sigma)
+
+    answers(made, ending, SIGMAS[:3])
+    assert len(made.report.visits) == 3 and not made.report.finished
+    in_a_thread(lambda: answers(made, model, SIGMAS[:3]))
+    assert not made.report.finished
+    made.end()
+    assert made.report.finished
+
+
+def test_a_model_that_raises_in_one_thread_leaves_another_ones_loop_as_it_is():
+    made, begun, goes_on = forecaster(stepping=EULER, calls=3), threading.Event(), threading.Event()
+
+    def broken(*_):
+        begun.set()
+        goes_on.wait(10)
+        raise RuntimeError("out of memory")
+
+    def other():
+        with pytest.raises(RuntimeError):
+            made.visit(torch.ones(2, 3), torch.full((2,), SIGMAS[0]), broken)
+
+    thread, x = threading.Thread(target=other), torch.ones(2, 3)
+    thread.start()
+    begun.wait(10)
+    answers(made, Line(), SIGMAS[:2], x=x)
+    goes_on.set()
+    thread.join()
+    answers(made, Line(), SIGMAS[2:-1], x=x)
+    assert len(made.report.visits) == len(SIGMAS) - 1 and made.report.calls == 3
+
+
 def test_steps_that_are_told_tell_where_a_loop_begins():
     made, x, calls = forecaster(interval=2), torch.ones(2, 3), []
     for step in (0, 1, 2, 0, 1):

@@ -1,6 +1,7 @@
 """Forecasts in diffusers: its schedulers around networks in closed form, where it is known what is right."""
 
 import logging
+import threading
 
 import pytest
 import torch
@@ -290,6 +291,57 @@ def test_the_newest_options_hold_and_another_scheduler_is_noticed():
     pipe.scheduler = Pipeline(fixed, "dpm").scheduler
     sample(pipe, 10)
     assert len(streams.report.visits) == 10
+
+
+# Two pipelines that share a network.
+
+
+def sharing(name, *others):
+    """Pipelines, each with a scheduler of its own, whose network is the first one's."""
+    first, *rest = (Pipeline(mixture(), each) for each in (name, *others))
+    for each in rest:
+        each.unet = first.unet
+    return first, *rest
+
+
+@pytest.mark.parametrize("name", ["flow", "dpm", "euler"])
+def test_a_pipeline_whose_network_follows_a_scheduler_that_is_not_begun_is_as_it_was(name, caplog):
+    first, second = sharing(name, name)
+    full = sample(first, 10)
+    enable(second, calls=4)
+    assert torch.equal(sample(first, 10), full)
+
+
+def test_that_another_pipelines_network_is_taken_over_is_said(caplog):
+    first, second = sharing("euler", "euler karras")
+    enable(first, calls=4)
+    enable(first, calls=5)
+    second.scheduler, own = first.scheduler, second.scheduler
+    enable(second, calls=5)
+    assert not caplog.records
+    second.scheduler = own
+    enable(first, calls=5)
+    assert "another pipeline that shares a network with this one was enabled" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "flow"])
+def test_where_another_thread_runs_the_network_in_the_middle_all_computes_and_the_log_says_so(name, caplog):
+    first, second = sharing(name, name)
+    full, begun = sample(second, 10), []
+    enable(first, calls=4)
+
+    def beside(outputs, i):
+        if i == 4:
+            other = threading.Thread(target=lambda: begun.append(sample(second, 10)))
+            other.start()
+            other.join()
+        return outputs[0]
+
+    sample(first, 10, combine=beside)
+    assert torch.equal(begun[0], full) and "another thread runs the network in the middle of a run" in caplog.text
+    runs, streams = first.unet.runs, enable(first, calls=4)
+    sample(first, 10)
+    assert first.unet.runs - runs == streams.report.calls == 4  # the next run forecasts again
 
 
 @pytest.mark.parametrize("calls", [4, 8])

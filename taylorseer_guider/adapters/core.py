@@ -53,14 +53,13 @@ class Forecaster:
         self._given, self.shares_plan = frozenset(regrouped(options)), False
         self._loop, self._report = (None, None), None  # (the Run under way, the thread whose it is), told and read at once
         self._left = False  # a loop may have been left, and another begun below its last visit
-        self._raised = None  # the x (a weak reference) at which its model has raised just now
         if sigmas is not None:
             self.begin(sigmas)
 
     def __getstate__(self):
         """A copy has the options and the sigmas, and no loop under way."""
         run, _ = self._loop
-        return {**vars(self), "_raised": None, "_loop": (None, None), "_report": None, "keys": run and run.schedule.keys}
+        return {**vars(self), "_loop": (None, None), "_report": None, "keys": run and run.schedule.keys}
 
     def __setstate__(self, state):
         keys = state.pop("keys")
@@ -116,16 +115,17 @@ class Forecaster:
         except BaseException:
             self.give_up(asked)
             if asked.run is not None:
-                self._raised = weakref.ref(given)
+                asked.run.raised = weakref.ref(given)
             raise
         return self.answer(asked, output)
 
     def ask(self, x: torch.Tensor, sigma: torch.Tensor, step: int | None = None) -> Asked:
         """The first half of a visit, for a host that runs its model between the two: it is not to, if ``forecast`` is true."""
-        raised, self._raised = self._raised, None
         run, here = self._under_way()
-        if raised is not None and raised() is not x and here:
-            _end(run, quietly=True)  # the loop goes on where its model is asked again; it was left
+        if here:
+            raised, run.raised = run.raised, None
+            if raised is not None and raised() is not x:
+                _end(run, quietly=True)  # the loop goes on where its model is asked again; it was left
         if run.waiting is not None and here:
             if step == run.place.step:
                 return Asked(None, self, x)  # asked from within the model
@@ -209,8 +209,9 @@ class Forecaster:
 
         FloatingPointError, unless ``quietly``, for an output that was not finite and is only found out now, as on a GPU.
         """
-        run, _ = self._loop
-        _end(run, quietly)
+        run, thread = self._loop
+        if thread == threading.get_ident() or all(thread != each.ident for each in threading.enumerate()):
+            _end(run, quietly)  # that of another thread, which may be in the middle of a visit, is its own to end
 
     @property
     def report(self) -> Report | None:

@@ -6,6 +6,7 @@ the network where they forecast, and then answer with their combined output.
 """
 
 import inspect
+import logging
 from contextlib import contextmanager
 from functools import cache
 
@@ -17,6 +18,7 @@ from diffusers.utils import BaseOutput
 
 from .streams import Streams
 
+logger = logging.getLogger(__name__)
 NAME = "taylorseer"
 NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 GUIDERS = ("guider", "guider_2", "audio_guider")
@@ -30,6 +32,7 @@ def enable(pipe: object, **options) -> Streams:
     there is nothing to forecast.
     """
     streams = Streams(pipe, options)
+    _warn_of_another(pipe)
     disable(pipe)
     guiders = [part for part in _parts(pipe, GUIDERS) if isinstance(part, BaseGuidance)]
     networks = [part for part in _parts(pipe, NETWORKS) if isinstance(part, torch.nn.Module)]
@@ -52,6 +55,16 @@ def disable(pipe: object) -> None:
         if NAME in getattr(getattr(network, "_diffusers_hook", None), "hooks", ()):
             with _beneath(network):
                 network._diffusers_hook.remove_hook(NAME, recurse=False)
+
+
+def _warn_of_another(pipe):
+    """Have the log say so where another pipeline is enabled that shares a network with ``pipe``, and has its own scheduler."""
+    hooks = [getattr(getattr(network, "_diffusers_hook", None), "hooks", {}) for network in _parts(pipe, NETWORKS)]
+    for before in {each[NAME]._streams.scheduler for each in hooks if NAME in each}:
+        if before is not None and before is not getattr(pipe, "scheduler", None):
+            logger.warning(
+                "another pipeline that shares a network with this one was enabled: it is not any more; give each its own"
+            )
 
 
 @contextmanager

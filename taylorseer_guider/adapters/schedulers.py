@@ -109,6 +109,12 @@ def relation(kind, sigma):
     return (shrink, *kinds[kind]) if kind in kinds else None
 
 
+def is_begun(scheduler):
+    """Whether the timesteps of a ``scheduler`` are a run's: else a visit is another pipeline's, which shares the network."""
+    known = hasattr(scheduler, "alphas_cumprod") or len(scheduler.sigmas) == len(scheduler.timesteps) + 1
+    return known and getattr(scheduler, "num_inference_steps", None) is not None
+
+
 class Walk:
     """One run of ``pipe`` over the timesteps of its ``scheduler``, from the first visit's, ``timestep``, on.
 
@@ -117,7 +123,7 @@ class Walk:
 
     def __init__(self, scheduler, timestep, pipe=None):
         self.timesteps, self.kind, self.known = scheduler.timesteps, prediction(scheduler, pipe), stepping(scheduler)
-        if self.known is None or relation(self.kind, 1.0) is None:
+        if self.known is None or not is_begun(scheduler) or relation(self.kind, 1.0) is None:
             self.known = None
             return
         self.each, self._places = sigmas_of(scheduler), self.timesteps.tolist()
@@ -127,6 +133,11 @@ class Walk:
         self.sigmas = [*dict.fromkeys(sigma for sigma in self.each[self.start :] if sigma > 0), 0.0]
         if self.sigmas != sorted(self.sigmas, reverse=True):
             self.known = None
+
+    @property
+    def is_over(self):
+        """Whether its last timestep has been visited."""
+        return self.known is None or self.last + 1 >= len(self._places)
 
     def position(self, scheduler, timestep):
         """Which of the timesteps a visit is at: the scheduler says so, or its ``timestep`` does; None where neither can tell."""

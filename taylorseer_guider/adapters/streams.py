@@ -5,6 +5,7 @@ stack the branches of guidance have one; those that run the network for each bra
 """
 
 import logging
+import threading
 import weakref
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from .core import Forecaster, checked
 from .schedulers import Walk, relation
 
 logger = logging.getLogger(__name__)
+SHARED = "another thread runs the network in the middle of a run; give each pipeline a network of its own"
 
 
 class Streams:
@@ -28,6 +30,7 @@ class Streams:
         checked(options)
         self._pipe, self._options = weakref.ref(pipe), options
         self._walk, self._found, self._said = None, [], set()
+        self._thread, self._shared = None, False  # whose the run is; whether others ask in the middle of it
 
     @property
     def scheduler(self):
@@ -54,7 +57,10 @@ class Streams:
             return None
         if self._walk is None or self._walk.timesteps is not scheduler.timesteps:
             self._begin(timestep)
-        if self._walk.known is None:
+        elif self._thread != threading.get_ident() and not self._walk.is_over:
+            self._shared = True
+            self.say(SHARED)
+        if self._shared or self._walk.known is None:
             return None
         position = self._walk.position(scheduler, timestep)
         if position is not None and position < self._walk.last:
@@ -72,6 +78,7 @@ class Streams:
 
     def _begin(self, timestep):
         self.end()
+        self._thread, self._shared = threading.get_ident(), False
         self._walk, self._found = Walk(self.scheduler, timestep, self._pipe()), []
         if self._walk.known is None:
             name, kind = type(self.scheduler).__name__, self._walk.kind

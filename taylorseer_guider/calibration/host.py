@@ -7,6 +7,7 @@ x and sigma, gives the output there: no signature of any host is needed.
 import inspect
 from collections import OrderedDict
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -33,6 +34,7 @@ class Probe:
 
     def __init__(self, sampler, denoiser, run, seed, scale=None):
         self.sampler, self.scale = sampler, sampler.guider.scale if scale is None else scale
+        self._at_scale = sampler.guider.at_scale
         self.sigmas = self.dtype = self._raw = None
 
         def recorded(*args, **kwargs):
@@ -55,6 +57,7 @@ class Probe:
         probe, opening = cls.__new__(cls), opening or run.opening
         probe.sampler, probe.sigmas, probe.dtype = run.sampler, run.schedule.keys, x.dtype
         probe.x, probe.scale, probe.calls, probe._raw = x, run.guider.scale, 0, None
+        probe._at_scale = partial(_unchanged, run.guider)  # other threads may be sampling with it
         _require(opening.arguments, run.sampler, "x", "denoiser", "sigma")
         gate, probe._sigma = opening.arguments["denoiser"], opening.arguments["sigma"]
         denoiser = gate.gated if isinstance(gate, Gate) else gate
@@ -87,7 +90,7 @@ class Probe:
         self._bound.arguments |= {"x": x.to(self.x.dtype), "sigma": torch.ones_like(self._sigma) * sigma}
         guider = self.sampler.guider
         with (
-            guider.at_scale(self.scale), loops.following(self._policy), loops.calling(self.sampler),
+            self._at_scale(self.scale), loops.following(self._policy), loops.calling(self.sampler),
             torch.set_grad_enabled(x.requires_grad or getattr(sigma, "requires_grad", False)),
         ):  # fmt: skip
             loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
@@ -133,6 +136,19 @@ class Probe:
             return branches[0]
         uncond, cond = (branch.to(torch.promote_types(branch.dtype, torch.float32)) for branch in branches)
         return uncond + self.scale * (cond - uncond)
+
+
+@contextmanager
+def _unchanged(guider, scale):
+    """Within, ``guider`` has the ``scale`` that it has. ValueError where that is another one, or becomes one."""
+    _require_scale(guider, scale)
+    yield
+    _require_scale(guider, scale)
+
+
+def _require_scale(guider, scale):
+    if guider.scale is not scale and guider.scale != scale:
+        raise ValueError(f"the guidance scale was changed meanwhile, from {scale} to {guider.scale}")
 
 
 def _require(arguments, sampler, *names):
