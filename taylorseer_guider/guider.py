@@ -197,6 +197,8 @@ class TaylorSeerGuider(shim.Skipping):
             raise ValueError("a calibration needs a sampler that begins its runs through the shim")
         run = describe(sampler, known, self, schedule.keys)
         policy = policy_for(self._calibration, settings, run, known, dtype)
+        if policy.keep.means and x is not None and x.ndim < 3:
+            raise ValueError(f"the calibration weighs means of blocks: x is {tuple(x.shape)}, give one with a height and a width")
         warn_if_it_goes_on(self._calibration.fitted, run)
         return policy
 

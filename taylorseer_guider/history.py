@@ -29,7 +29,7 @@ class History:
     """The newest outputs, newest first."""
 
     def __init__(self, count):
-        self._held = deque(maxlen=count)
+        self._held = deque(maxlen=int(count))
         self._slab = None  # (slots, branches, B, ...): large outputs on a CPU, side by side so that one product weighs them all
         self._out = None  # dtype and device of the outputs as they came
         self._memory = Memory()

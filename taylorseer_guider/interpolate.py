@@ -149,7 +149,7 @@ class Interpolate:
 @torch.no_grad()
 def rms(tensor):
     """Root mean square of each sample of (B, ...): float32 (B,)."""
-    return tensor.float().flatten(1).square().mean(dim=1).sqrt()
+    return tensor.float()[..., None].flatten(1).square().mean(dim=1).sqrt()
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class Place:
         steps = range(len(self.schedule.keys) - 1)
         return self.step is None and bool(self.visits) and made >= sum(map(self._visits_of, steps))
 
+    def _stays(self):
+        """Whether the step that was announced goes from one sigma to the same, and has visits to come, which are no tiles."""
+        keys = self.schedule.keys
+        return self.expects_more() and math.isclose(keys[self.step], keys[self.step + 1], rel_tol=NEAR)
+
     def _is_known(self):
         return self.step is not None and bool(self.visits)
 
@@ -71,6 +76,6 @@ class Place:
 
         Heun's method asks twice at every other one, in two steps.
         """
-        if not self.visited or (self.step is None and len(self.visited) > 1):
+        if not self.visited or (self.step is None and len(self.visited) > 1) or self._stays():
             return False
         return any(math.isclose(sigma, other, rel_tol=NEAR) for other in self.visited)

@@ -70,7 +70,7 @@ def evenly(sigmas, calls):
 
     The first one is the first node's, and none is below the last node's. ValueErrors as those of ``spread``.
     """
-    return dict(_evenly(tuple(sigmas), calls))
+    return dict(_evenly(tuple(sigma for sigma in sigmas if sigma), calls))  # nothing is forecast at 0
 
 
 @lru_cache(maxsize=256)  # every picture of a schedule asks alike

@@ -81,5 +81,5 @@ class Recording:
 
     def some(self, tensor):
         """The recorded elements of ``tensor`` (B, ...): (B, n), on the CPU, float32 or wider."""
-        chosen = tensor.detach().flatten(1)[:, self.elements.to(tensor.device)]
+        chosen = tensor.detach()[..., None].flatten(1)[:, self.elements.to(tensor.device)]
         return chosen.to("cpu", torch.promote_types(tensor.dtype, torch.float32))

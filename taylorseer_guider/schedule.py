@@ -45,7 +45,10 @@ class Schedule:
         """The keys as a host of ``dtype`` hands them over."""
         if dtype not in self._rounded:
             keys = self._keys.to(dtype).tolist()
-            self._rounded[dtype] = keys, {key: i for i, key in reversed(list(enumerate(keys[: len(self.nodes)])))}
+            nodes = {}
+            for node, key in enumerate(keys[: len(self.nodes)]):
+                nodes.setdefault(key, []).append(node)
+            self._rounded[dtype] = keys, nodes
         return self._rounded[dtype][0]
 
     def node(self, key, dtype, step):
@@ -54,8 +57,8 @@ class Schedule:
         ``step`` is the one that the sampler has announced, None where it announces none.
         """
         keys = self.rounded(dtype)
-        if (exact := self._rounded[dtype][1].get(key)) is not None:
-            return exact
+        if exact := self._rounded[dtype][1].get(key):
+            return step if step in exact else exact[0]
         if not self.nodes:
             return None
         near = min(range(len(self.nodes)), key=lambda i: abs(keys[i] - key))

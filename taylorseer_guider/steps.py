@@ -35,7 +35,7 @@ class DPMPP2M:
 
     def solved(self, end, sigmas):
         """The newest answer, at ``sigmas[0]``, as weights of (x, Euler's answer, what was kept at each older of ``sigmas``)."""
-        if end == 0 or len(sigmas) == 1:
+        if end in (0, sigmas[0]) or len(sigmas) == 1 or sigmas[1] == sigmas[0]:  # where nothing moves, or the host divides by 0
             return 0.0, 1.0, *[0.0] * (len(sigmas) - 1)
         m4 = math.log(sigmas[0] / end) / (2 * math.log(sigmas[1] / sigmas[0]))
         return 0.0, 1 / (1 + m4), m4 / (1 + m4)
@@ -65,7 +65,7 @@ class LinearMultistep:
 
     def solved(self, end, sigmas):
         start = sigmas[0]
-        if end == 0 and self.ends:
+        if (end == 0 and self.ends) or end == start:
             return 0.0, 1.0, *[0.0] * (len(sigmas) - 1)
         newest, *older = self.coefficients(end, sigmas)
         share = (end - start) / newest

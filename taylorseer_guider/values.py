@@ -53,7 +53,10 @@ def step_indices(nodes):
     remedy = "give a list of step indices such as [0, 3, 6, 9]"
     if isinstance(nodes, str) or not isinstance(nodes, Iterable):
         raise ValueError(f"plan.nodes={nodes!r}: {remedy}")
-    nodes = tuple(nodes)
+    try:
+        nodes = tuple(nodes)
+    except TypeError:  # an array of no axes
+        raise ValueError(f"plan.nodes={nodes!r}: {remedy}") from None
     for index in nodes:
         whole_number("plan.nodes", index, 0, remedy)
     if not nodes:
