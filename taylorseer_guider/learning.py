@@ -146,14 +146,14 @@ class Learner:
     def learn(self, guider, run):
         """Learn from the recorded ``run``, unless that was done meanwhile. Raises nothing but what interrupts the program."""
         key = self._key(guider, run.schedule, run.sampler, run.recording.shape)
-        if key is None or self._moved(guider, run.recording):
+        if key is None or self._moved(guider, run.recording, key):
             return
         try:
             with self._lock:
                 if key in self._known or self._busy.setdefault(key, run) is not run:
                     return
             learnt = self._learnt(guider, run)
-            if self._moved(guider, run.recording):
+            if self._moved(guider, run.recording, key):
                 return
             self._known[key] = run.report.learnt = learnt
         finally:
@@ -163,10 +163,15 @@ class Learner:
         if learnt.calibration is not None and self._path and "fingerprint" in learnt.calibration.about:
             self._save(learnt)
 
-    @staticmethod
-    def _moved(guider, recording):
-        """Whether another thread has set another scale than the one of ``recording``, so that nobody knows what was learnt."""
-        return recording.fault is None and guider.scale is not recording.scale and guider.scale != recording.scale
+    def _moved(self, guider, recording, key):
+        """Whether another scale was set than the one of ``recording``, so that nobody knows what was learnt; the log says so."""
+        moved = recording.fault is None and guider.scale is not recording.scale and guider.scale != recording.scale
+        if moved:
+            self._say(
+                ("moved", key), "nothing is learnt from a run at scale %s, as the guider's is %s now: the next one is a full run",
+                recording.scale, guider.scale,
+            )  # fmt: skip
+        return moved
 
     def _learnt(self, guider, run):
         from .calibration.learn import learnt

@@ -70,6 +70,7 @@ def evenly(sigmas, calls):
 
     The first one is the first node's, and none is below the last node's. ValueErrors as those of ``spread``.
     """
+    require_room(sigmas, calls)
     return dict(_evenly(tuple(sigma for sigma in sigmas if sigma), calls))  # nothing is forecast at 0
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -217,6 +218,14 @@ def test_a_loop_is_ended_by_its_own_thread_alone_or_when_that_is_gone():
     assert not made.report.finished
     made.end()
     assert made.report.finished
+
+
+def test_a_loop_in_a_pools_thread_can_be_ended_from_outside():
+    made = forecaster()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(answers, made, Line(), SIGMAS[:3]).result()
+        made.end()
+        assert made.report.finished
 
 
 def test_a_model_that_raises_in_one_thread_leaves_another_ones_loop_as_it_is():

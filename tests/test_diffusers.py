@@ -344,6 +344,35 @@ def test_where_another_thread_runs_the_network_in_the_middle_all_computes_and_th
     assert first.unet.runs - runs == streams.report.calls == 4  # the next run forecasts again
 
 
+def test_a_run_that_was_left_in_a_thread_that_is_gone_is_nobodys():
+    """Where a loop sets timesteps once and for all."""
+    pipe = Pipeline(mixture(), "ddim")
+    streams = enable(pipe, calls=4)
+    sample(pipe, 10)
+
+    def left():
+        pipe.unet.breaks = 3
+        with pytest.raises(RuntimeError, match="broken"):
+            sample(pipe, 10, begun=True)
+
+    other = threading.Thread(target=left)
+    other.start()
+    other.join()
+    sample(pipe, 10, begun=True)
+    assert streams.report.calls == 4
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_inference_steps": 10}, {"timesteps": [900, 800, 700, 500, 400, 300, 200, 100, 50, 0]}], ids=str
+)
+def test_ddpm_forecasts_over_timesteps_that_are_given_too(given):
+    pipe = Pipeline(mixture(), "ddpm")
+    streams = enable(pipe, calls=4)
+    pipe.scheduler.set_timesteps(**given)
+    sample(pipe, 10, begun=True)
+    assert streams.report.calls == 4
+
+
 @pytest.mark.parametrize("calls", [4, 8])
 @pytest.mark.parametrize("start", [0, 1, 2, 3, 5])
 def test_pndm_may_begin_at_either_of_its_equal_timesteps(start, calls):

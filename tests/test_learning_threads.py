@@ -98,3 +98,18 @@ def test_a_ctrl_c_as_learning_begins_leaves_it_to_the_next_picture():
     before = problem.calls
     built(problem, *problem.inputs(seed=2))
     assert problem.calls - before == CALLS
+
+
+def test_a_scale_that_another_thread_sets_while_a_file_is_checked_costs_no_picture(tmp_path, caplog):
+    path = str(tmp_path / "learnt.yaml")
+    problem, built = problem_of(), sampler("HeunEDMSampler", **{**LEARN, "learn": path})
+    built(problem, *problem.inputs())
+    again, asked = sampler("HeunEDMSampler", **{**LEARN, "learn": path}), []
+
+    def denoiser(x, sigma, cond):
+        if not asked:  # the call that the file is checked by
+            in_a_thread(setattr, again.guider, "scale", 5.0)
+        asked.append(sigma)
+        return problem(x, sigma, cond)
+
+    assert again(denoiser, *problem.inputs(seed=2)).isfinite().all() and "changed meanwhile" in caplog.text

@@ -210,8 +210,8 @@ class Forecaster:
         FloatingPointError, unless ``quietly``, for an output that was not finite and is only found out now, as on a GPU.
         """
         run, thread = self._loop
-        if thread == threading.get_ident() or all(thread != each.ident for each in threading.enumerate()):
-            _end(run, quietly)  # that of another thread, which may be in the middle of a visit, is its own to end
+        if run is None or thread == threading.get_ident() or run.waiting is None or not is_alive(thread):
+            _end(run, quietly)  # not in the middle of a visit of another thread's
 
     @property
     def report(self) -> Report | None:
@@ -228,6 +228,11 @@ def _end(run, quietly):
     """``run``, if there is one and it has been visited, is over."""
     if run is not None and run.report.visits:
         run.end(quietly)
+
+
+def is_alive(thread):
+    """Whether there is still a thread of that identity."""
+    return any(each.ident == thread for each in threading.enumerate())
 
 
 def _as_it_is(output, asked=None):

@@ -112,7 +112,8 @@ def relation(kind, sigma):
 def is_begun(scheduler):
     """Whether the timesteps of a ``scheduler`` are a run's: else a visit is another pipeline's, which shares the network."""
     known = hasattr(scheduler, "alphas_cumprod") or len(scheduler.sigmas) == len(scheduler.timesteps) + 1
-    return known and getattr(scheduler, "num_inference_steps", None) is not None
+    given = getattr(scheduler, "custom_timesteps", False)  # to DDPM's, which counts none then
+    return known and (given or getattr(scheduler, "num_inference_steps", None) is not None)
 
 
 class Walk:

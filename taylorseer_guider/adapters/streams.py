@@ -13,7 +13,7 @@ import torch
 
 from ..report import Report
 from ..settings import AUTO
-from .core import Forecaster, checked
+from .core import Forecaster, checked, is_alive
 from .schedulers import Walk, relation
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,14 @@ class Streams:
         if (scheduler := self.scheduler) is None:
             self.say("the pipeline that was enabled is gone, or has no scheduler; enable the one that is used")
             return None
-        if self._walk is None or self._walk.timesteps is not scheduler.timesteps:
+        here = self._thread == threading.get_ident()
+        left = not here and not is_alive(self._thread)
+        if self._walk is None or self._walk.timesteps is not scheduler.timesteps or left:
             self._begin(timestep)
-        elif self._thread != threading.get_ident() and not self._walk.is_over:
-            self._shared = True
-            self.say(SHARED)
-        if self._shared or self._walk.known is None:
+        elif not here and not self._walk.is_over:
+            self._share()
+            return None
+        if self._walk.known is None:
             return None
         position = self._walk.position(scheduler, timestep)
         if position is not None and position < self._walk.last:
@@ -68,7 +70,15 @@ class Streams:
         if position is None:
             return None
         self._walk.last = position
+        if self._shared:
+            self.end()
+            return None
         return self._stream(asker, cond, position, guided or self._pipe())
+
+    def _share(self):
+        """Another thread asks in the middle of the run: from now on nothing of it is forecast."""
+        self._shared = True
+        self.say(SHARED)
 
     def say(self, why):
         """Have the log say once why every visit computes."""

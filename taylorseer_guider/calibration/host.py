@@ -17,7 +17,7 @@ from ..visits import Gate
 
 
 class Unasked(ValueError):
-    """A sampler has no arguments by which it could be asked."""
+    """A sampler could not be asked: it has no arguments for that, or another thread has changed the guidance scale."""
 
 
 class _Started(BaseException):
@@ -140,7 +140,7 @@ class Probe:
 
 @contextmanager
 def _unchanged(guider, scale):
-    """Within, ``guider`` has the ``scale`` that it has. ValueError where that is another one, or becomes one."""
+    """Within, ``guider`` has the ``scale`` that it has. Unasked where that is another one, or becomes one."""
     _require_scale(guider, scale)
     yield
     _require_scale(guider, scale)
@@ -148,7 +148,7 @@ def _unchanged(guider, scale):
 
 def _require_scale(guider, scale):
     if guider.scale is not scale and guider.scale != scale:
-        raise ValueError(f"the guidance scale was changed meanwhile, from {scale} to {guider.scale}")
+        raise Unasked(f"the guidance scale was changed meanwhile, from {scale} to {guider.scale}")
 
 
 def _require(arguments, sampler, *names):
