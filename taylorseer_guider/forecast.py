@@ -8,6 +8,7 @@ so the mathematics below works on a handful of float64 scalars and the tensors a
 """
 
 import math
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -99,7 +100,7 @@ def weighted_sum(weights, tensors, dtype=None, bands=None, out=None, totals=None
     with torch.no_grad():
         if out is None:
             out = torch.empty(first.shape, dtype=dtype or first.dtype, device=first.device)
-        whole = bands is None and len(tensors) > 2 and out.is_contiguous()  # of two a chain is as fast
+        whole = bands is None and out.is_contiguous()
         if whole and (found := _matrix(tensors, out.dtype)):
             torch.mv(found[0], _placed_as(weights, found), out=out.view(-1))
             if totals is not None:
@@ -184,8 +185,8 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     ``outputs`` are the branches of all held outputs, newest first, ``means`` their block means; what has weight 0 is not read.
     ``out`` and ``totals`` are those of ``weighted_sum``.
     """
-    pairs = [(weights.x, x), *zip(weights.outputs, outputs, strict=False)]
-    factors, tensors = nonzero(pairs)
+    pairs = [(weights.x, x)] if weights.x else []
+    factors, tensors = zip(*pairs, *_evened(weights.outputs, outputs), strict=True)
     if not weights.means:
         return weighted_sum(factors, tensors, dtype, out=out, totals=totals)
     low = weighted_sum(weights.means, [block_means(x), *means])
@@ -197,6 +198,19 @@ def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
 def nonzero(pairs):
     """(weights, tensors) of those ``pairs`` of the two whose weight is not 0."""
     return zip(*[pair for pair in pairs if pair[0]], strict=True)
+
+
+def _evened(weights, outputs):
+    """(weight, output) of those whose weight is not 0, or of all, where they lie so in memory that only all make one product.
+
+    A chain of n additions reads and writes 3 n - 1 tensors, a product of n outputs n + 1.
+    """
+    pairs = [pair for pair in zip(weights, outputs, strict=False) if pair[0]]
+    used = [output for _, output in pairs]
+    worth = len(used) < len(outputs) < 3 * len(used) - 2
+    if worth and not _matrix(used, used[0].dtype) and _matrix(outputs, used[0].dtype):
+        return list(zip_longest(weights, outputs, fillvalue=0.0))
+    return pairs
 
 
 def block_means(tensor):
