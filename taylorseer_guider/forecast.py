@@ -182,8 +182,8 @@ class Weights(NamedTuple):
 def weigh(weights, x, outputs, means, dtype, out=None, totals=None):
     """The weighted sum that ``weights`` (a ``Weights``) ask for: of ``x``, held ``outputs`` and, where weighed, block means.
 
-    ``outputs`` are the branches of all held outputs, newest first, ``means`` their block means; what has weight 0 is not read.
-    ``out`` and ``totals`` are those of ``weighted_sum``.
+    ``outputs`` are the branches of all held outputs, newest first, ``means`` their block means; what has weight 0 is not read,
+    but where that makes one product of the others. ``out`` and ``totals`` are those of ``weighted_sum``.
     """
     pairs = [(weights.x, x)] if weights.x else []
     factors, tensors = zip(*pairs, *_evened(weights.outputs, outputs), strict=True)

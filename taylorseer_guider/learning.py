@@ -15,6 +15,7 @@ from .files import first_line
 from .hosts import stepping
 from .learnt import Learnt
 from .policy import Everything, Keep
+from .values import same_scale
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
@@ -165,7 +166,7 @@ class Learner:
 
     def _moved(self, guider, recording, key):
         """Whether another scale was set than the one of ``recording``, so that nobody knows what was learnt; the log says so."""
-        moved = recording.fault is None and guider.scale is not recording.scale and guider.scale != recording.scale
+        moved = recording.fault is None and not same_scale(guider.scale, recording.scale)
         if moved:
             self._say(
                 ("moved", key), "nothing is learnt from a run at scale %s, as the guider's is %s now: the next one is a full run",

@@ -70,12 +70,13 @@ def evenly(sigmas, calls):
 
     The first one is the first node's, and none is below the last node's. ValueErrors as those of ``spread``.
     """
-    require_room(sigmas, calls)
-    return dict(_evenly(tuple(sigma for sigma in sigmas if sigma), calls))  # nothing is forecast at 0
+    return dict(_evenly(tuple(sigmas), calls))
 
 
 @lru_cache(maxsize=256)  # every picture of a schedule asks alike
 def _evenly(sigmas, calls):
+    require_room(sigmas, calls)
+    sigmas = [sigma for sigma in sigmas if sigma]  # nothing is forecast at 0
     require_room(sigmas, calls)
     first, last = sigmas[0], sigmas[-1] / 2
     top, bottom, lowest = (above(sigma, first, last) for sigma in (first, last, sigmas[-1]))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .values import same_scale
+
 ELEMENTS = 1 << 16  # of each sample that are recorded at most: a visit has a dozen weights
 
 
@@ -67,7 +69,7 @@ class Recording:
         self.draws = self.draws and (before is None or not all(map(torch.equal, before, self._drawn)))
 
     def _require_same(self, x, guided, scale):
-        if scale is not self.scale and scale != self.scale:  # a guider of video frames has a tensor of them
+        if not same_scale(scale, self.scale):
             raise ValueError(f"the guidance scale was changed in mid-run, from {self.scale} to {scale}")
         if x.shape != self.x.shape or guided.shape != x.shape:
             raise ValueError(f"x changed its shape in mid-run, from {tuple(self.x.shape)} to {tuple(x.shape)}")

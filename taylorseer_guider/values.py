@@ -46,6 +46,11 @@ def path_of(name, value, others=""):
     return os.fspath(value)
 
 
+def same_scale(one, other):
+    """Whether two guidance scales are one: equal numbers, or the very tensor of several, as a guider of video frames has."""
+    return one is other or one == other
+
+
 def step_indices(nodes):
     """``nodes``, None or whole numbers, rising and distinct. ValueError for anything else."""
     if nodes is None:

@@ -1,6 +1,7 @@
 """Sampling loops driven by hand, what several at once must come to, and what the library said meanwhile."""
 
 import logging
+import threading
 
 import torch
 
@@ -20,6 +21,13 @@ def by_hand(sampler, denoiser, x, cond, uc, steps=None, announced=True):
             yield x
 
     return walk(x)
+
+
+def in_a_thread(work, *args):
+    """``work`` is done in another thread, and waited for."""
+    other = threading.Thread(target=work, args=args)
+    other.start()
+    other.join()
 
 
 def last(loop):

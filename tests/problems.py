@@ -74,6 +74,16 @@ def sampler_config(name, target=OURS, num_steps=20, **params):
     }
 
 
+class Listed:
+    """A schedule that is given, for a sampler's ``discretization``."""
+
+    def __init__(self, *sigmas, dtype=torch.float32):
+        self.sigmas = torch.tensor(sigmas, dtype=dtype)
+
+    def __call__(self, n, device="cpu"):
+        return self.sigmas
+
+
 def sampler(name, target=OURS, num_steps=20, **params):
     """That sampler, built."""
     return instantiate_from_config(sampler_config(name, target, num_steps, **params))

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from loops import said
+from loops import in_a_thread, said
 from taylorseer_guider.adapters.core import UNKNOWN, Forecaster
 from taylorseer_guider.hosts import Stepping
 
@@ -189,20 +189,12 @@ def test_a_loop_that_begins_while_another_thread_begins_one_ends_its_own_alone(m
         """Who is here, after another thread has begun its loop in the meantime."""
         monkeypatch.setattr(threading, "get_ident", known)
         at = torch.ones(2, 3), torch.full((2,), SIGMAS[0])
-        other = threading.Thread(target=lambda: theirs.append(made.ask(*at).run))
-        other.start()
-        other.join()
+        in_a_thread(lambda: theirs.append(made.ask(*at).run))
         return known()
 
     monkeypatch.setattr(threading, "get_ident", looked)
     made.begin(torch.tensor(SIGMAS))
     assert theirs and not theirs[0].ended
-
-
-def in_a_thread(work):
-    other = threading.Thread(target=work)
-    other.start()
-    other.join()
 
 
 def test_a_loop_is_ended_by_its_own_thread_alone_or_when_that_is_gone():

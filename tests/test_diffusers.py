@@ -1,12 +1,11 @@
 """Forecasts in diffusers: its schedulers around networks in closed form, where it is known what is right."""
 
 import logging
-import threading
 
 import pytest
 import torch
 
-from problems import GaussianMixture, decibels
+from problems import decibels
 
 pytest.importorskip("diffusers")
 
@@ -14,7 +13,7 @@ from diffusers import LCMScheduler
 
 from taylorseer_guider.adapters.diffusers import disable, enable
 from taylorseer_guider.adapters.streams import noisy_part
-from tiny_diffusers import SCHEDULERS, SD, Pipeline, sample
+from tiny_diffusers import SCHEDULERS, SD, Pipeline, mixture, sample
 
 IMAGE = torch.linspace(-1, 1, 48, dtype=torch.float64).reshape(3, 4, 4)
 LANDING = ("ddim", "ddim v", "euler", "euler karras", "euler sample", "svd", "heun", "flow")
@@ -29,16 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 def fixed(x, sigma, cond):
     """An image that is known from the start: another one under another condition."""
     return (IMAGE if cond is None else IMAGE.flip(-1) * (1 + cond.mean())).expand_as(x)
-
-
-def mixture(batch=2):
-    problem = GaussianMixture(components=8)
-    leanings = problem.inputs(batch)[1]["vector"]
-
-    def image(x, sigma, cond):
-        return problem(x, sigma.expand(len(x)), {"vector": leanings[: len(x)]})
-
-    return image
 
 
 def guided(outputs, i):
@@ -291,75 +280,6 @@ def test_the_newest_options_hold_and_another_scheduler_is_noticed():
     pipe.scheduler = Pipeline(fixed, "dpm").scheduler
     sample(pipe, 10)
     assert len(streams.report.visits) == 10
-
-
-# Two pipelines that share a network.
-
-
-def sharing(name, *others):
-    """Pipelines, each with a scheduler of its own, whose network is the first one's."""
-    first, *rest = (Pipeline(mixture(), each) for each in (name, *others))
-    for each in rest:
-        each.unet = first.unet
-    return first, *rest
-
-
-@pytest.mark.parametrize("name", ["flow", "dpm", "euler"])
-def test_a_pipeline_whose_network_follows_a_scheduler_that_is_not_begun_is_as_it_was(name, caplog):
-    first, second = sharing(name, name)
-    full = sample(first, 10)
-    enable(second, calls=4)
-    assert torch.equal(sample(first, 10), full)
-
-
-def test_that_another_pipelines_network_is_taken_over_is_said(caplog):
-    first, second = sharing("euler", "euler karras")
-    enable(first, calls=4)
-    enable(first, calls=5)
-    second.scheduler, own = first.scheduler, second.scheduler
-    enable(second, calls=5)
-    assert not caplog.records
-    second.scheduler = own
-    enable(first, calls=5)
-    assert "another pipeline that shares a network with this one was enabled" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["ddim", "euler", "flow"])
-def test_where_another_thread_runs_the_network_in_the_middle_all_computes_and_the_log_says_so(name, caplog):
-    first, second = sharing(name, name)
-    full, begun = sample(second, 10), []
-    enable(first, calls=4)
-
-    def beside(outputs, i):
-        if i == 4:
-            other = threading.Thread(target=lambda: begun.append(sample(second, 10)))
-            other.start()
-            other.join()
-        return outputs[0]
-
-    sample(first, 10, combine=beside)
-    assert torch.equal(begun[0], full) and "another thread runs the network in the middle of a run" in caplog.text
-    runs, streams = first.unet.runs, enable(first, calls=4)
-    sample(first, 10)
-    assert first.unet.runs - runs == streams.report.calls == 4  # the next run forecasts again
-
-
-def test_a_run_that_was_left_in_a_thread_that_is_gone_is_nobodys():
-    """Where a loop sets timesteps once and for all."""
-    pipe = Pipeline(mixture(), "ddim")
-    streams = enable(pipe, calls=4)
-    sample(pipe, 10)
-
-    def left():
-        pipe.unet.breaks = 3
-        with pytest.raises(RuntimeError, match="broken"):
-            sample(pipe, 10, begun=True)
-
-    other = threading.Thread(target=left)
-    other.start()
-    other.join()
-    sample(pipe, 10, begun=True)
-    assert streams.report.calls == 4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from problems import VANILLA, GaussianMixture, sample, sampler
+from problems import VANILLA, GaussianMixture, Listed, sample, sampler
 from taylorseer_guider.landing import Landing, simpson
 from taylorseer_guider.plan import above
 from taylorseer_guider.schedule import Schedule
@@ -192,16 +192,6 @@ def test_shares_of_a_stretch_are_a_mean_over_one_over_sigma():
     assert sum(shares) == pytest.approx(1) and all(share > 0 for share in shares)
     mean_of_sigma = sum(share * point for share, point in zip(shares, points, strict=True))
     assert mean_of_sigma == pytest.approx(math.log(8.0 / 0.5) / (1 / 0.5 - 1 / 8.0), rel=1e-4)
-
-
-class Listed:
-    """A schedule that is given."""
-
-    def __init__(self, *sigmas):
-        self.sigmas = torch.tensor(sigmas)
-
-    def __call__(self, n, device="cpu"):
-        return self.sigmas
 
 
 @pytest.mark.parametrize("name", [*HOSTS, "DPMPP2MSampler", "LinearMultistepSampler"])

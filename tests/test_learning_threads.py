@@ -1,11 +1,10 @@
 """Learning beside other threads that sample with the same guider, or draw random numbers."""
 
-import threading
-
 import pytest
 import torch
 
 from lessons import CALLS, LEARN, on_another, problem_of
+from loops import in_a_thread
 from problems import sampler
 
 LEARNING = 45  # a call that is made to learn: the picture is done with 39
@@ -24,12 +23,6 @@ def beside(work, at=LEARNING):
 
     built(denoiser, *problem.inputs())
     return built.guider, problem
-
-
-def in_a_thread(work, *args):
-    other = threading.Thread(target=work, args=args)
-    other.start()
-    other.join()
 
 
 def test_noise_that_another_thread_draws_meanwhile_is_not_drawn_again():

@@ -4,26 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from problems import VANILLA, GaussianMixture, decibels, sampler
+from problems import VANILLA, GaussianMixture, Listed, decibels, sampler
 from taylorseer_guider import Calibration, calibrate
 
 SCALE = 1.5
 
 
-class Listed:
-    """A schedule that is given, for a host's ``discretization``."""
-
-    def __init__(self, sigmas):
-        self.sigmas = sigmas
-
-    def __call__(self, n, device="cpu", **_):
-        return torch.tensor(self.sigmas, dtype=torch.float64, device=device)
-
-
 def sampled(name, sigmas, target="taylorseer_guider.TaylorSeerGuider", **options):
     """(picture, calls)."""
     built, problem = sampler(name, target, scale=SCALE, **options), GaussianMixture(spread=0.6)
-    built.discretization = Listed(sigmas)
+    built.discretization = Listed(*sigmas, dtype=torch.float64)
     return built(problem, *problem.inputs()), problem.calls
 
 

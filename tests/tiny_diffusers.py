@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import diffusers
 import torch
 
+from problems import GaussianMixture
+
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SVD = {
     **SD, "prediction_type": "v_prediction", "sigma_max": 700.0, "sigma_min": 0.002, "timestep_spacing": "leading",
@@ -86,6 +88,17 @@ class Known(torch.nn.Module):
             "flow": (x - image) / noise,
         }[kind].to(sample.dtype)
         return SimpleNamespace(sample=output) if return_dict else (output,)
+
+
+def mixture(batch=2):
+    """What a network in closed form says of ``batch`` samples of a mixture of Gaussians."""
+    problem = GaussianMixture(components=8)
+    leanings = problem.inputs(batch)[1]["vector"]
+
+    def image(x, sigma, cond):
+        return problem(x, sigma.expand(len(x)), {"vector": leanings[: len(x)]})
+
+    return image
 
 
 class Pipeline:

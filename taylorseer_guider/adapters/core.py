@@ -207,11 +207,12 @@ class Forecaster:
     def end(self, quietly: bool = False) -> None:
         """The loop is over: its history is freed, and ``report`` closed.
 
-        FloatingPointError, unless ``quietly``, for an output that was not finite and is only found out now, as on a GPU.
+        Not where it is another thread's, in the middle of a visit. FloatingPointError, unless ``quietly``, for an output that was
+        not finite and is only found out now, as on a GPU.
         """
         run, thread = self._loop
         if run is None or thread == threading.get_ident() or run.waiting is None or not is_alive(thread):
-            _end(run, quietly)  # not in the middle of a visit of another thread's
+            _end(run, quietly)
 
     @property
     def report(self) -> Report | None:

@@ -51,16 +51,20 @@ def disable(pipe: object) -> None:
     for guider in _parts(pipe, GUIDERS):
         if isinstance(guider, Forecasting):
             guider.leave()
-    for network in _parts(pipe, NETWORKS):
-        if NAME in getattr(getattr(network, "_diffusers_hook", None), "hooks", ()):
-            with _beneath(network):
-                network._diffusers_hook.remove_hook(NAME, recurse=False)
+    for network, _ in _hooked(pipe):
+        with _beneath(network):
+            network._diffusers_hook.remove_hook(NAME, recurse=False)
+
+
+def _hooked(pipe):
+    """[(network, its ForecastHook)] of those networks of ``pipe`` that have one, whichever pipeline was enabled."""
+    hooks = [(network, getattr(getattr(network, "_diffusers_hook", None), "hooks", {})) for network in _parts(pipe, NETWORKS)]
+    return [(network, each[NAME]) for network, each in hooks if NAME in each]
 
 
 def _warn_of_another(pipe):
     """Have the log say so where another pipeline is enabled that shares a network with ``pipe``, and has its own scheduler."""
-    hooks = [getattr(getattr(network, "_diffusers_hook", None), "hooks", {}) for network in _parts(pipe, NETWORKS)]
-    for before in {each[NAME]._streams.scheduler for each in hooks if NAME in each}:
+    for before in {hook._streams.scheduler for _, hook in _hooked(pipe)}:
         if before is not None and before is not getattr(pipe, "scheduler", None):
             logger.warning(
                 "another pipeline that shares a network with this one was enabled: it is not any more; give each its own"

@@ -30,7 +30,10 @@ class Streams:
         checked(options)
         self._pipe, self._options = weakref.ref(pipe), options
         self._walk, self._found, self._said = None, [], set()
-        self._thread, self._shared = None, False  # whose the run is; whether others ask in the middle of it
+        self._thread, self._shared = (
+            None,
+            False,
+        )  # whose the run is; whether others ask in it: then it computes
 
     @property
     def scheduler(self):
@@ -60,7 +63,8 @@ class Streams:
         if self._walk is None or self._walk.timesteps is not scheduler.timesteps or left:
             self._begin(timestep)
         elif not here and not self._walk.is_over:
-            self._share()
+            self._shared = True
+            self.say(SHARED)
             return None
         if self._walk.known is None:
             return None
@@ -74,11 +78,6 @@ class Streams:
             self.end()
             return None
         return self._stream(asker, cond, position, guided or self._pipe())
-
-    def _share(self):
-        """Another thread asks in the middle of the run: from now on nothing of it is forecast."""
-        self._shared = True
-        self.say(SHARED)
 
     def say(self, why):
         """Have the log say once why every visit computes."""

@@ -13,6 +13,7 @@ import torch
 
 from .. import loops
 from ..policy import Everything
+from ..values import same_scale
 from ..visits import Gate
 
 
@@ -147,7 +148,7 @@ def _unchanged(guider, scale):
 
 
 def _require_scale(guider, scale):
-    if guider.scale is not scale and guider.scale != scale:
+    if not same_scale(guider.scale, scale):
         raise Unasked(f"the guidance scale was changed meanwhile, from {scale} to {guider.scale}")
 
 
