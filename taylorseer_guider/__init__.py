@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .laboratory import calibrate
     from .report import Report, Visit
 
-__version__ = "0.3.0"
+__version__ = "0.4.0.dev0"
 __all__ = ["Calibration", "Report", "TaylorSeerGuider", "Visit", "__version__", "calibrate"]
 _ROOMS = {
     "Calibration": "calibration_file", "Report": "report", "TaylorSeerGuider": "guider", "Visit": "report",

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 
@@ -16,6 +17,7 @@ from .report import CALL, FORECAST
 from .reschedule import on_schedule
 from .schedule import ROUNDED
 from .settings import History
+from .steps import Step
 from .translate import as_euler, as_heun
 
 logger = logging.getLogger(__name__)
@@ -34,8 +36,12 @@ class Calibrated:
     budget: Budget = field(repr=False)
     history: History = field(default_factory=History)
     reason: str = "calibrated"
-    step: object = None  # of a multistep host, for which the rows are Euler's
+    step: Step | None = None  # of a multistep host, for which the rows are Euler's
     asked: dict = field(default_factory=dict, repr=False)  # as in ``reschedule.Moved``
+    first: ClassVar[int] = 0
+
+    def beginning(self, node):
+        return self  # and its first visit is refused
 
     @cached_property
     def _nodes(self):

@@ -4,6 +4,7 @@ import threading
 from contextlib import contextmanager
 
 LONGEST = 300  # characters of somebody else's message
+PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"  # suffixes of those that are read
 
 
 def first_line(error):

@@ -36,7 +36,8 @@ class TaylorSeerGuider(shim.Skipping):
     other guider, and ``**inner``, and ``scale`` where it is given, go before its params.
 
     use_cache        false: the host's own guider, bit for bit
-    interval         call at every N-th node; where neither that nor calls nor plan is given, half as many calls as nodes are made
+    interval         call at every N-th node; where none of interval, calls, step_threshold and plan is given, half as many calls
+                     as nodes are made
     max_order        order of the forecast, less where history is shorter; where ``landing`` forecasts at scales below 2, it is
                      3, or 2 where nodes are named; 0 on samplers known to add noise, else 1
     step_threshold   also call where sigma is further than this from the newest call
@@ -45,10 +46,10 @@ class TaylorSeerGuider(shim.Skipping):
                      the visit of the node nearest to it, else at nodes; wins over interval, plan.warmup and plan.tail
     calibration      file of solvers fitted to this model (``calibrate``), at one scale or for a range; beside it go only
                      use_cache, calls, guider_config, history and the scale
-    learn            with calls: true: the first picture of a scale and size on Euler's, Heun's or DPM++2M's sampler is the host's
-                     full run, and weights are learnt from it for all later ones, for no more calls than it took, on linear
-                     multistep and other schedules, too, as far as a calibration serves those; or a file, which is read if it is
-                     there, and else written then
+    learn            true or a file, with calls: the first picture of each scale and size, on Euler's, Heun's or DPM++2M's
+                     sampler, is the host's full run, and weights are learnt from it, for at most as many calls again. Later
+                     pictures use them, on linear multistep and other schedules, too, as far as a calibration serves those. The
+                     file is read if it is there, and else written
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
     plan             nodes       step indices to call at; wins over interval, warmup and tail

@@ -10,6 +10,7 @@ from .forecast import BASES, COORDINATES, QUANTITIES, SIGMA_DATA, Weights, disti
 from .plan import plan
 from .policy import Keep
 from .report import CALL, FORECAST
+from .schedule import Schedule
 from .settings import AUTO, Settings
 
 INTERVAL = 2  # where nothing is said of which nodes are called
@@ -24,7 +25,7 @@ class Interpolate:
     """
 
     settings: Settings
-    schedule: object = field(repr=False)
+    schedule: Schedule = field(repr=False)
     quantity: str = "denoised"
     first: int = 0
     half: bool = False

@@ -33,9 +33,9 @@ def calibrate(
     folder     keep recordings there, not in memory; a calibration that was interrupted goes on from what it holds
     progress   show a bar
 
-    A budget begins as `calls` alone. Of 12 samples or more every fourth is left out of the gradient; of all moves, none among
-    them, the one is kept that is best for all samples, in the mean and, by a quarter, in the worst. ``about`` says what those
-    that were left out came to beside `calls` alone, and the log warns where that is not better in both.
+    A budget begins as `calls` alone. Of 12 samples or more every fourth is left out of the gradient. Every move is judged on all
+    samples, for three quarters by their mean and for one by the worst; the best is kept, and the start counts as one. ``about``
+    says what those that were left out came to beside `calls` alone, and the log warns where that is not better in both.
 
     Costs, for each of ``runs``, about ``4 * substeps`` denoiser calls for each sigma that a budget begins with, and for each
     node where those leave wider gaps; then, for each budget, ``refine * (calls - 1)``, forward and back, for the gradients,

@@ -13,9 +13,10 @@ missed its next term, so x is known to be off by
 
 and the answer at the call puts that right. It is the corrector of UniPC (arXiv 2302.04867, section 3.1), which costs no call. The
 network is not asked again at the x that was put right, though, and guided outputs turn with x by the scale: where a gap is wide
-and guidance strong, x is put right by a share only. Here the polynomial is one of asinh(sigma), not of log(sigma), and it is the
-host's own steps that land on it: Heun's predictor as Euler's, and its corrector is answered so that x stays where it is, or is
-put right. What was made for Euler's step is solved for that of a multistep host by ``steps``.
+and guidance strong, x is put right by a share only. Here the polynomial is one of asinh(sigma / 2), the coordinate `asinh` of
+``forecast``, not of log(sigma), and it is the host's own steps that land on it: Heun's predictor as Euler's, and its corrector is
+answered so that x stays where it is, or is put right. What was made for Euler's step is solved for that of a multistep host by
+``steps``.
 
 As the path is known at every sigma, calls need not be made at the host's. Where only their number is given, they have even gaps
 (``plan.evenly``), and at the node that is nearest to sigma_k the denoiser is asked at sigma_k, about the x of the path there.
@@ -34,6 +35,7 @@ from .interpolate import Interpolate
 from .plan import evenly
 from .report import CALL
 from .schedule import NEAR
+from .steps import Step
 
 STEADY = 4.5  # the longest gap in log(sigma), times the guidance scale, after which x is wholly put right
 USUAL = 5.0  # guidance scale where none is known
@@ -45,7 +47,7 @@ class Landing(Interpolate):
     """Answers that lead a sampler along the solver's path, be its steps Euler's, Heun's (``heun``) or a multistep ``step``."""
 
     heun: bool = False
-    step: object = None
+    step: Step | None = None
     scale: float = 1.0  # of guidance
     free: bool = False  # whether calls are made where their gaps are even, and not at the host's sigmas
 

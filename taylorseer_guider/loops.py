@@ -9,6 +9,7 @@ import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from typing import NamedTuple
 
 from .hosts import stepping
 from .run import Run
@@ -16,8 +17,16 @@ from .schedule import Schedule
 
 _runs = ContextVar("taylorseer_runs", default=())  # open runs of this context, the current one last
 asked_last = ContextVar("taylorseer_asked", default=None)  # the innermost visit that waits for its answer
-_calling = ContextVar("taylorseer_calling", default=())  # (sampler whose __call__ is on the stack, visit that it is within, runs)
+_calling = ContextVar("taylorseer_calling", default=())  # a ``Calling`` for each sampler whose __call__ is on the stack
 _policies = ContextVar("taylorseer_policies", default=None)  # makes the policies of the runs that begin
+
+
+class Calling(NamedTuple):
+    """A ``sampler`` whose own ``__call__`` is on the stack, the ``Asked`` that it is ``within``, if any, and its ``runs``."""
+
+    sampler: object
+    within: object
+    runs: list
 
 
 def open_runs(guider):
@@ -56,7 +65,7 @@ def begin(guider, sigmas, sampler=None, x=None):
     run.aside = policy_of is not None
     run.called = is_calling(sampler)
     if run.called:
-        _calling.get()[-1][2].append(run)
+        _calling.get()[-1].runs.append(run)
     _make_current(run)
     return run
 
@@ -71,7 +80,7 @@ def forget(sampler, before):
 def is_calling(sampler):
     """Whether the innermost code that samples here is ``sampler``'s own ``__call__``."""
     calls = _calling.get()
-    return bool(calls) and calls[-1][0] is sampler and calls[-1][1] is asked_last.get()
+    return bool(calls) and calls[-1].sampler is sampler and calls[-1].within is asked_last.get()
 
 
 def _make_current(run):
@@ -129,7 +138,7 @@ def calling(sampler):
     before, calls, asked, own = _runs.get(), _calling.get(), asked_last.get(), []
     failed = True
     try:
-        _calling.set((*calls, (sampler, asked, own)))
+        _calling.set((*calls, Calling(sampler, asked, own)))
         yield own
         failed = False
     finally:

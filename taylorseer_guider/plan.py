@@ -20,9 +20,9 @@ def plan(sigmas, *, interval=1, warmup=1, tail=0, nodes=None, step_threshold=Non
     """For each of ``sigmas`` (floats, in the order they are visited), whether the denoiser is called there.
 
     ``nodes`` lists the indices outright, ``calls`` says how many to ``spread``; both win over ``interval``, ``warmup`` and
-    ``tail``. Otherwise the first ``warmup`` and last ``tail`` nodes are activated, and every ``interval``-th one counted from
+    ``tail``. Otherwise the first ``warmup`` and last ``tail`` nodes are called, and every ``interval``-th one counted from
     the last of the warmup.
-    ``step_threshold`` also activates a node whose sigma is further than that from the newest activated one.
+    ``step_threshold`` also calls a node whose sigma is further than that from the newest one that is called.
     Raises ValueError for an index, or a number of calls, that the schedule does not have.
     """
     count = len(sigmas)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
 from .forecast import Weights
 from .history import History
 from .report import CALL, Report, Visit
+from .steps import Step
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Keep:
     says what is held in place of the output D. ``means``: 4x4 block means, too. ``fitted``: answers are checked for finiteness,
     and one scale and shape serve the whole run. ``compare(sigma, value, output, history)`` tells how far off forecasts of the
     new ``value`` would have been. ``record``: bytes that a recording of the run may take, 0 where none is made. ``step``: that of
-    a multistep host, for which answers that are made for Euler's are solved (one of ``steps``).
+    a multistep host, for which answers that are made for Euler's are solved.
     """
 
     count: int = 0
@@ -34,17 +35,20 @@ class Keep:
     device: torch.device | None = None
     compare: Callable | None = field(default=None, repr=False)
     record: int = 0
-    step: Any = None
+    step: Step | None = None
 
 
 class Policy(Protocol):
     """Who answers the visits of a run. Immutable: all that changes is in the ``history`` that it is shown.
 
-    Where its ``keep.quantity_is_auto``, it also has ``forecasting(quantity)``: the same policy for another quantity; and where
-    it plans calls, ``beginning(node)``: the same for a run that does not begin at the first node.
+    Where its ``keep.quantity_is_auto``, it also has ``forecasting(quantity)``: the same policy for another quantity.
     """
 
     keep: Keep
+    first: int  # the node that the run begins at, as far as it matters here
+
+    def beginning(self, node: int) -> "Policy":
+        """The same policy for a run that begins at ``node``."""
 
     def decide(self, visit: Visit, history: History) -> tuple[str, str]:
         """(``CALL`` or ``FORECAST``, the reason for it) at ``visit``, whose step, sigma, node and number are known."""
@@ -65,6 +69,8 @@ class Owner(Protocol):
     Where its policies record, it also has ``learn_from(run)`` for a run that has ended well.
     """
 
+    shares_plan: bool  # whether its run was planned beside others', and begins where those do, whenever it is asked first
+
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""
 
@@ -75,6 +81,10 @@ class Everything:
 
     reason: str
     keep: Keep = Keep()
+    first: ClassVar[int] = 0
+
+    def beginning(self, node):
+        return self
 
     def decide(self, visit, history):
         return CALL, self.reason

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .files import first_line
 from .values import same_scale
 
 ELEMENTS = 1 << 16  # of each sample that are recorded at most: a visit has a dozen weights
@@ -47,7 +48,7 @@ class Recording:
             self._look(x.device)
             self.visits.append(Recorded(visit.step, visit.sigma, self.some(x), self.some(guided)))
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # the picture goes on without
-            self.fault = str(error).partition("\n")[0] or type(error).__name__
+            self.fault = first_line(error)
             self.visits, self.x, self.output = [], None, None
 
     def _begin(self, x, guided, scale):

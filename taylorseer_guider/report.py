@@ -27,12 +27,12 @@ class Report:
     """The visits of one run, and what they add up to."""
 
     visits: list[Visit] = field(default_factory=list)
-    peak_bytes: int = 0  # most that the history ever held
+    peak_bytes: int = 0  # most that the history, and the answers that a multistep host goes by, ever took together
     finished: bool = False
     learnt: object = None  # a ``learnt.Learnt``: what `learn` made of the run, or what the run went by
 
     def hold(self, tensors):
-        """Count what history holds now."""
+        """Count what is held now."""
         self.peak_bytes = max(self.peak_bytes, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
     def _of(self, action):

@@ -60,7 +60,7 @@ class Run:
         self.history = History(policy.keep.count)
         self.report = Report()
         self.ended = False
-        self.aside = False  # no picture's: it was begun to ask a question, and nobody is told of it
+        self.aside = False  # a probe's, not a picture's: nobody is told of its end
         self.called = False  # by the sampler's own __call__, not by hand
         self.claimed = False  # by a step generator, which announces its steps
         self.orphan = False  # the loop by hand that began it has let go of it, and a step generator may still claim it
@@ -88,10 +88,9 @@ class Run:
             self.history.clear()  # it is that of another x, or of another scale
             if self.policy.keep.fitted:
                 self.trust.lost = self.trust.lost or changed
-        shared = getattr(self.guider, "shares_plan", False)  # with others, which have begun before
-        if node and not shared and not self.report.visits and hasattr(self.policy, "beginning"):
+        if node and not self.guider.shares_plan and not self.report.visits:
             self.policy = self.policy.beginning(node)
-        elif node is not None and node < getattr(self.policy, "first", 0):  # that was but a look ahead
+        elif node is not None and node < self.policy.first:  # that was but a look ahead
             self.policy = self.policy.beginning(0)
         if self.claimed and self.place.missed and self.policy.keep.count:
             self.history.clear()  # calls that were planned there are missing, and x has gone another way

@@ -170,9 +170,9 @@ class Settings:
         left = self.forecast.quantity, self.forecast.basis, self.repeat_visits, self.plan.tolerance
         return left == (AUTO, Forecast.basis, REPEATS[0], None)
 
-    def order_on(self, noisy, landing, scale, free=False):
-        """The order of forecasts on a sampler that is known to add noise on the way (``noisy``), of ``landing``, whose calls may
-        be ``free`` to have even gaps, which bear a higher one, or elsewhere.
+    def order_on(self, stirs, landing, scale, free=False):
+        """The order of forecasts: ``max_order``; where that is left out, 0 on a sampler that is known to add noise (``stirs``), 2
+        where ``landing`` forecasts at a ``scale`` below ``STRONG``, or 3 where calls are ``free`` to have even gaps, else 1.
 
         New noise moves outputs in ways that earlier ones do not foretell: a line through two of them goes on with the old. And
         guidance of a large ``scale`` makes outputs swing wider than a parabola follows (DPM-Solver++, arXiv 2211.01095, section
@@ -180,7 +180,7 @@ class Settings:
         """
         if self.max_order is not None:
             return self.max_order
-        return 0 if noisy else 2 + free if landing and scale < STRONG else 1
+        return 0 if stirs else 2 + free if landing and scale < STRONG else 1
 
 
 OPTIONS = tuple(option.name for option in fields(Settings))

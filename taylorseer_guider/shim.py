@@ -23,10 +23,11 @@ _lock = threading.RLock()
 
 
 class Skipping:
-    """A guider whose samplers are to be wrapped: one with ``policy(schedule, sampler, dtype, x)`` for the runs that begin,
-    ``opens(run, method, args, kwargs)`` for what a run asks first, and ``finished(report)`` and ``learn_from(run)`` for those
-    that end.
+    """A guider whose samplers are to be wrapped: a ``policy.Owner`` that also has ``policy(schedule, sampler, dtype, x)`` for the
+    runs that begin, and ``opens(run, method, args, kwargs)`` for what a run asks first.
     """
+
+    shares_plan = False
 
 
 def _skips(sampler):

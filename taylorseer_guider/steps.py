@@ -13,6 +13,7 @@ lie within .64 on an even schedule of order 4.
 import math
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
@@ -20,21 +21,34 @@ from .forecast import newton_weights, nonzero, weighted_sum
 from .trust import transformed
 
 
+class Step(Protocol):
+    """How a multistep host steps."""
+
+    earlier: int  # answers that a step is made of, beside the newest
+
+    def on(self, sampler: object) -> "Step | None":
+        """The same as ``sampler`` does it; None for one that is not known here."""
+
+    def kept(self, sigma: float) -> tuple[float, float]:
+        """What is to be remembered of a visit: the weights of its x and of its answer."""
+
+    def solved(self, end: float, sigmas: list[float]) -> tuple[float, ...]:
+        """The newest answer, at ``sigmas[0]``, as weights of (x, Euler's answer, what was kept at each older of ``sigmas``)."""
+
+
 @dataclass(frozen=True)
 class DPMPP2M:
     """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): of first order at its beginning, and where it ends at 0."""
 
-    earlier: int = 1  # answers that a step is made of, beside the newest
+    earlier: int = 1
 
     def on(self, sampler):
         return self
 
     def kept(self, sigma):
-        """What is to be remembered of a visit: the weights of its x and of its answer."""
         return 0.0, 1.0
 
     def solved(self, end, sigmas):
-        """The newest answer, at ``sigmas[0]``, as weights of (x, Euler's answer, what was kept at each older of ``sigmas``)."""
         if end in (0, sigmas[0]) or len(sigmas) == 1 or sigmas[1] == sigmas[0]:  # where nothing moves, or the host divides by 0
             return 0.0, 1.0, *[0.0] * (len(sigmas) - 1)
         m4 = math.log(sigmas[0] / end) / (2 * math.log(sigmas[1] / sigmas[0]))
@@ -56,7 +70,6 @@ class LinearMultistep:
         return self.order - 1
 
     def on(self, sampler):
-        """The same of the order that ``sampler`` has; None for one that is not known here."""
         order = getattr(sampler, "order", None)
         return replace(self, order=order) if order in (1, 2, 3, 4) else None
 

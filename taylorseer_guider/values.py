@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 import torch
 
+from .files import first_line
+
 WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null")  # that YAML means something by, and no file's name
 
 
@@ -87,6 +89,5 @@ def device_of(device):
         device = torch.device(device)
         torch.empty(0, device=device)
     except (RuntimeError, TypeError, AssertionError) as error:
-        message = str(error).splitlines()[0]
-        raise ValueError(f"history.device={device!r}: give a device of this machine such as cpu; {message}") from None
+        raise ValueError(f"history.device={device!r}: give a device of this machine such as cpu; {first_line(error)}") from None
     return device

@@ -238,19 +238,16 @@ def test_on_a_sampler_that_is_known_to_it_is_the_root_of_alpha_cumprod(name, der
 
 
 @pytest.mark.parametrize("options", [{}, {"calls": 5}, {"activate": [0, 1, 4]}], ids=str)
-def test_an_alpha_that_is_rounded_to_1_is_sampled_or_one_clear_error(options):
+def test_an_alpha_that_is_rounded_to_1_is_sampled(options):
     """bfloat16 rounds the alphas of a long schedule's last nodes to 1, where no noise is left."""
     keys = Rising.keys.clone()
     keys[-2] = 1.0
     built = on_alphas(ALPHAS[0], False, keys, **options)
-    try:
-        assert built(denoise_alpha, *GaussianMixture().inputs()).isfinite().all()
-    except ValueError as error:
-        assert "calls=5" in str(error) and "math domain" not in str(error)  # noqa: PT017
+    assert built(denoise_alpha, *GaussianMixture().inputs()).isfinite().all()
 
 
-def test_an_euler_sampler_that_runs_backwards_is_not_taken_for_another_kind():
-    """From an image to its noise: its sigmas are sigmas, whichever way they go."""
+def test_an_euler_sampler_that_runs_backwards_is_refused():
+    """From an image to its noise: its sigmas are sigmas, and not another kind of keys that rise."""
     sigmas = torch.linspace(0.1, 40, STEPS + 1, dtype=torch.float64)
 
     class Inverting(sampling.EulerEDMSampler):
@@ -258,12 +255,8 @@ def test_an_euler_sampler_that_runs_backwards_is_not_taken_for_another_kind():
             return x, x.new_ones(x.shape[0]), sigmas, len(sigmas), cond, cond if uc is None else uc
 
     built = Inverting(CONFIG, STEPS, {"target": OURS, "params": {"scale": 2.0}})
-    try:
+    with pytest.raises(ValueError, match="rises"):
         built(GaussianMixture(), *GaussianMixture().inputs())
-    except ValueError as error:
-        assert "ris" in str(error)  # noqa: PT017
-    else:
-        assert [visit.sigma for visit in built.guider.report.visits] == pytest.approx(sigmas[:-1].tolist())
 
 
 # The log: once per reason and run, and the right reason.

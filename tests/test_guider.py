@@ -288,8 +288,6 @@ def test_it_is_a_guider_of_the_class_that_it_wraps():
 def test_extra_parameters_go_to_the_wrapped_guider():
     guider = TaylorSeerGuider(guider_config={"target": VANILLA}, scale=4.0)
     assert guider.scale == 4.0
-    guider.num_frames = 14
-    assert guider.num_frames == 14
 
 
 def test_scale_can_be_set_between_images():
@@ -308,11 +306,12 @@ def test_copies_have_the_settings_and_no_state(again):
     assert twin.report is None
 
 
-def test_gradients_are_not_kept_alive_by_history():
+def test_where_gradients_are_recorded_nothing_is_held():
     problem = GaussianMixture()
     x, cond, uc = problem.inputs()
     built = sampler("EulerEDMSampler", interval=5)
-    assert built(problem, x.requires_grad_(), cond, uc).isfinite().all()
+    image, report = built(problem, x.requires_grad_(), cond, uc), built.guider.report
+    assert (report.calls, report.forecasts, report.peak_bytes) == (20, 0, 0) and image.requires_grad
 
 
 def test_the_target_is_found_by_the_name_in_the_readme():

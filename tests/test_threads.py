@@ -3,14 +3,16 @@
 import asyncio
 import random
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from loops import alone_or_computed, by_hand, computed, in_turn, last, sharing
-from problems import SAMPLERS, GaussianMixture, sampler
+from loops import alone_or_computed, by_hand, computed, in_a_thread, in_turn, last, sharing
+from problems import SAMPLERS, GaussianMixture, runs, sampler
+from taylorseer_guider import calibrate
 
 OPTIONS = {"scale": 2.0, "interval": 3}
 STEPS = 8
@@ -262,3 +264,17 @@ def test_a_loop_that_steps_between_two_visits_of_another_is_not_asked_for_the_se
     visits = built.guider.report.visits
     assert [visit.step for visit in visits] == sorted(visit.step for visit in visits) and len(visits) <= 2 * STEPS - 1
     assert any("several loops" in log.message for log in caplog.records)
+
+
+def test_a_picture_of_another_thread_goes_on_where_its_sampler_is_calibrated_meanwhile():
+    job, built, found = Job(0, "HeunEDMSampler"), sampler("HeunEDMSampler", **OPTIONS), []
+    prepare = built.prepare_sampling_loop
+
+    def prepare_while_another_samples(*args, **kwargs):
+        if not found and threading.current_thread() is threading.main_thread():
+            in_a_thread(lambda: found.append(job.by(built)))
+        return prepare(*args, **kwargs)
+
+    built.prepare_sampling_loop = prepare_while_another_samples
+    calibrate(built, job.problem, runs(job.problem, 1, 4), calls=3, substeps=2, refine=0, progress=False)
+    assert torch.equal(found[0], job.alone)

@@ -33,10 +33,9 @@ class Forecaster:
 
     ``sigmas`` (n,), a tensor, an array or a list, fall, as the sampler walks them; ``stepping`` is what is known of how it steps,
     and ``scale`` the guidance scale, if known. ``movable`` says that the model may be called at other sigmas than the sampler's.
-    ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. Defaults are its, too, on samplers known to add
-    no noise.
-    Elsewhere half of the nodes are called, those where outputs turn, and second visits of a called node are computed: noise may
-    have been added in between.
+    ``options`` are ``TaylorSeerGuider``'s, but for ``calibration`` and ``learn``. On samplers that are known to add no noise the
+    defaults are its, too. On all others half of the nodes are called, those where outputs turn, and second visits of a called
+    node are computed: noise may have been added in between.
 
     A loop ends with its last visit where the stepping is known, else with ``end()``, or when another one begins: with ``begin``,
     at a sigma above the one before (where steps are told, a step below it), or in another thread. What cannot be forecast is

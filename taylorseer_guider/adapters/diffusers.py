@@ -27,7 +27,7 @@ GUIDERS = ("guider", "guider_2", "audio_guider")
 def enable(pipe: object, **options) -> Streams:
     """Have the runs of ``pipe`` forecast with ``options``, those of ``TaylorSeerGuider`` (but calibration and learn).
 
-    Returns what has the ``report`` of each run. A run that has fewer nodes than ``calls`` says calls at each. Where ``pipe`` was
+    Returns what has the ``report`` of each run. Where a run has fewer nodes than ``calls``, each is called. Where ``pipe`` was
     enabled before, the new options hold. ValueError for unknown options and values out of range, and for a pipeline in which
     there is nothing to forecast.
     """

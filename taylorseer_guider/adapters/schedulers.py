@@ -86,12 +86,17 @@ def sigmas_of(scheduler):
     if len(sigmas) == count + 1:
         sigmas = torch.as_tensor(sigmas[:-1]).double()
         if _in_shares(scheduler):
-            sigmas = sigmas.clamp(max=1)  # which rounding may exceed
-            sigmas = sigmas / (1 - sigmas)
+            sigmas = of_shares(sigmas)
     else:
         kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
         sigmas = ((1 - kept) / kept).sqrt()
     return sigmas.clamp(max=FAR).tolist()
+
+
+def of_shares(shares):
+    """The sigma of image + sigma * noise, up to ``FAR``, for each of a flow's ``shares`` of noise, a tensor."""
+    shares = shares.double().clamp(max=1)  # which rounding may exceed
+    return (shares / (1 - shares)).clamp(max=FAR)
 
 
 def relation(kind, sigma):

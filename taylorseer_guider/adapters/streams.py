@@ -30,10 +30,7 @@ class Streams:
         checked(options)
         self._pipe, self._options = weakref.ref(pipe), options
         self._walk, self._found, self._said = None, [], set()
-        self._thread, self._shared = (
-            None,
-            False,
-        )  # whose the run is; whether others ask in it: then it computes
+        self._thread, self._shared = None, False  # whose the run is; whether others ask in it, so that it computes
 
     @property
     def scheduler(self):

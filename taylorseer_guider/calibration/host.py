@@ -5,6 +5,7 @@ x and sigma, gives the output there: no signature of any host is needed.
 """
 
 import inspect
+import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from functools import partial
@@ -162,8 +163,11 @@ def _require(arguments, sampler, *names):
 def _first_visit(sampler, denoiser, run, seed, policy):
     """Arguments of the first ``denoise`` of ``sampler(denoiser, **run)``, bound to its parameters."""
     method, found, own = sampler.denoise, [], getattr(sampler, "__dict__", {}).get("denoise")
+    here = threading.get_ident()
 
     def stop(*args, **kwargs):
+        if threading.get_ident() != here:  # a picture that another thread makes with this sampler
+            return method(*args, **kwargs)
         found.append(inspect.signature(method).bind(*args, **kwargs))
         raise _Started
 

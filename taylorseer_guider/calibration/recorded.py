@@ -20,7 +20,7 @@ class Path:
     """Outputs along a path of x, and so what they would be near it: as they are ``known``, moved by what x is off.
 
     ``known`` (``Recorded``, (B, n) each) fall in sigma; how far an output follows its x, ``follows`` of each sigma says. ``x`` is
-    where the path begins.
+    where the path begins. In between, everything is interpolated along asinh(sigma), not along ``forecast``'s asinh(sigma / 2).
     """
 
     def __init__(self, known):

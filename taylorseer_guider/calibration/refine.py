@@ -74,8 +74,8 @@ class Refinement:
     A move is told in coordinates that are even: a unit of any of the weights' changes x, where its answer leads to, by as much as
     the runs miss the reference by at first; a unit of a gap's does so roughly, where ``usual`` is what `calls` alone misses it by
     (as ``mean``), whose error changes by its own size where gaps do. What an interrupted calibration has reached in its
-    ``journal`` counts. Of all moves, none among them, the one is kept that is best for all samples together, those that are left
-    out of the fit as well: in the mean and, for a share, in the worst of them.
+    ``journal`` counts. Every move is judged on all samples, those that are left out of the fit as well: by their mean and, for a
+    share (``WORST``), by the worst of them. The best is kept, and the start counts as one of the moves.
     """
 
     def __init__(self, problem, solver, journal, usual=-math.inf):

@@ -10,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
+from ..files import PICTURES
 from .command import GUIDERS, PHOTOGRAPHS, Parser, add_model_options, exit_code, parsed, whole
 
 PROG = "taylorseer-sample"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures in a folder
 LARGEST_SEED = 2**63 - 1  # that torch takes
 
 
@@ -56,7 +56,7 @@ def refuse_second_path(parser, path, words):
     """One line for a picture among ``words``, which are for ``key.path=value``."""
     for word in words:
         there = os.path.exists(word)  # noqa: PTH110 - which a word that is too long for a name is not
-        if "=" not in word and (Path(word).suffix.lower() in SUFFIXES or there):
+        if "=" not in word and (Path(word).suffix.lower() in PICTURES or there):
             one = f"--input-path takes one path, and has {path}; put several pictures into one folder, and name that"
             parser.error(f"{word}: {one if path else 'give a path with --input-path'}")
 

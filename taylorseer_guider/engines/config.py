@@ -20,7 +20,7 @@ from .errors import UserError, explained
 LARGEST_FILE = 1 << 20  # bytes
 MOST_VALUES = 100_000  # with aliases and interpolations written out
 MOST_STEPS = 10_000
-ENGINE = ("arguments", "factor", "inputs", "peak", "picture", "shown", "takes_pictures", "warm_up")  # what a command asks of one
+ENGINE = "arguments", "denoiser", "factor", "inputs", "peak", "picture", "shown", "takes_pictures", "warm_up"  # asked of one
 SAMPLER = ("denoise", "discretization", "get_sigma_gen", "guider", "num_steps")
 GUIDER = ("prepare_inputs",)
 UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, TypeError, RecursionError)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..files import first_line
+from ..files import PICTURES, first_line
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 LARGEST = 8192 * 8192  # pixels of what is made
 
 
@@ -25,9 +24,9 @@ def find_pictures(path):
         raise UserError(f"--input-path {path}: no such file or folder; check the spelling")
     if not path.is_dir():
         return {path.stem: path}
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
     if not files:
-        raise UserError(f"--input-path {path}: no picture in this folder; put {', '.join(sorted(SUFFIXES))} files there")
+        raise UserError(f"--input-path {path}: no picture in this folder; put {', '.join(PICTURES)} files there")
     return named_apart(files)
 
 

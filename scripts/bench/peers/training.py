@@ -12,7 +12,8 @@ from time import perf_counter
 import torch
 from torch.utils.checkpoint import checkpoint
 
-KEPT = 1 << 16  # elements of x up to which a call is kept for its gradient; a larger one is made again
+from taylorseer_guider.calibration.refine import KEPT
+
 PART = 8  # pictures of a batch that are sampled at a time, so that memory does not grow with the batch
 MEMORY = 40  # moves that L-BFGS remembers, as in our own refinement
 

@@ -12,6 +12,7 @@ from yaml import YAMLError
 
 from taylorseer_guider.adapters.core import checked
 from taylorseer_guider.adapters.k_diffusion import forecaster, stepping
+from taylorseer_guider.adapters.schedulers import of_shares
 from taylorseer_guider.settings import regrouped
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,6 @@ KEY = "taylorseer"
 POST_CFG = "sampler_post_cfg_function"
 if not hasattr(WrappersMP, "PREDICT_NOISE"):
     raise ImportError("TaylorSeer needs a ComfyUI that has WrappersMP.PREDICT_NOISE (0.3.36 has not); update it")
-FAR = 1e4  # the sigma that stands for pure noise, with which flows begin
 
 
 class TaylorSeer:
@@ -106,4 +106,4 @@ def flows(guider):
 
 def noise_of(guider, sigmas):
     """``sigmas`` as those of image + sigma noise."""
-    return (sigmas.double() / (1 - sigmas.double())).clamp(max=FAR) if flows(guider) else sigmas
+    return of_shares(sigmas) if flows(guider) else sigmas
