@@ -13,7 +13,8 @@ from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal
 from taylorseer_guider.calibration.ode import Reference
 from taylorseer_guider.calibration.problem import Problem
-from taylorseer_guider.calibration.refine import Refinement, Solver
+from taylorseer_guider.calibration.refine import Refinement
+from taylorseer_guider.calibration.solver import Solver
 from taylorseer_guider.plan import evenly
 
 SCALE, CALLS = 2.0, 5

@@ -19,8 +19,8 @@ from taylorseer_guider.calibration.budgets import Start, alone
 from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.ode import Reference
 from taylorseer_guider.calibration.problem import Problem
-from taylorseer_guider.calibration.refine import Solver
 from taylorseer_guider.calibration.scales import branched
+from taylorseer_guider.calibration.solver import Solver
 from taylorseer_guider.calibration.squares import gram, residual, solve
 from taylorseer_guider.forecast import newton_weights
 from taylorseer_guider.plan import above

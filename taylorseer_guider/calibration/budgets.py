@@ -11,7 +11,8 @@ from ..calibration_file import Calibration
 from ..plan import APART, evenly
 from ..reschedule import straightened
 from ..settings import Settings
-from .refine import KEPT, Refinement, Solver
+from .refine import Refinement
+from .solver import KEPT, Solver
 from .theory import policy_over, weights_of
 from .walk import fit
 

@@ -18,8 +18,8 @@ from .host import Probe, copied, seeded
 from .journal import Journal, Progress
 from .ode import EULER, calls_of_reference, solve_finely
 from .problem import Problem
-from .refine import budget_of
 from .scales import opened, scales_to_walk
+from .solver import budget_of
 from .unseen import compared, left_out, say
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal, Progress
 from taylorseer_guider.calibration.ode import Reference, solve_finely
 from taylorseer_guider.calibration.problem import Problem, mean_squares
-from taylorseer_guider.calibration.refine import LEAST, NEARBY, Refinement, Solver
+from taylorseer_guider.calibration.refine import LEAST, NEARBY, Refinement
+from taylorseer_guider.calibration.solver import Solver
 from taylorseer_guider.calibration.unseen import left_out
 
 from ..workloads import sampler_of

@@ -12,7 +12,7 @@ from time import perf_counter
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from taylorseer_guider.calibration.refine import KEPT
+from taylorseer_guider.calibration.solver import KEPT
 
 PART = 8  # pictures of a batch that are sampled at a time, so that memory does not grow with the batch
 MEMORY = 40  # moves that L-BFGS remembers, as in our own refinement
