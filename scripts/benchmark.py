@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bench import BUDGETS, PARTS, WORKLOADS
-from taylorseer_guider.commands.command import Parser, exit_code, whole
+from taylorseer_guider.commands.command import Parser, above, exit_code, whole
 
 
 def parse(argv):
@@ -20,7 +20,7 @@ def parse(argv):
     add("parts", nargs="*", metavar="PART", help=what)
     add("--quick", action="store_true", help="the short form for tests: 2 pictures, the first scale, 5 and 8 calls")
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    add("--scales", type=float, nargs="+", help="guidance scales; without it, those of each workload")
+    add("--scales", type=above(0), nargs="+", help="guidance scales; without it, those of each workload")
     add("--pictures", type=whole(1, 10_000), metavar="N", help="of each workload; without it, its own number (32 or 16)")
     add("--budgets", type=whole(1, 20), nargs="+", default=list(BUDGETS), help="denoiser calls")
     add("--training", type=whole(1, 10_000), metavar="N", help="pictures that fitted methods see; without it, each workload's")

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from taylorseer_guider.commands.command import Parser, exit_code
+from taylorseer_guider.commands.command import Parser, exit_code, whole
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "taylorseer_guider"
@@ -15,8 +15,8 @@ def parse(argv):
     add = parser.add_argument
     add("--forecast", type=Path, default=HERE / "forecast.png", help="where the picture of one run goes")
     add("--error", type=Path, default=PACKAGE / "error.png", help="where the plot of errors goes")
-    add("--interval", type=int, default=3, help="of the run that is drawn: the network is called at every N-th node")
-    add("--size", type=int, default=48, help="pixels of the held-out crop")
+    add("--interval", type=whole(1, 19), default=3, help="of the run that is drawn: the network is called at every N-th node")
+    add("--size", type=whole(4, 300), default=48, help="pixels of the held-out crop")
     return parser.parse_args(argv)
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from taylorseer_guider.commands.command import ROOT, Parser, exit_code
+from taylorseer_guider.commands.command import ROOT, Parser, exit_code, whole
 
 WEIGHTS = ROOT / "taylorseer_guider" / "tiny" / "weights.safetensors"
 
@@ -13,10 +13,10 @@ def arguments():
     parser.add_argument("--data-dir", help="folder of photographs; without it, those of scikit-image and scikit-learn")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/tiny"), help="checkpoints and loss curve (log/*/metrics.csv)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the averaged weights go")
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--epoch", type=int, default=250, help="steps between checkpoints and validations")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=96, help="pixels, a multiple of 4")
+    parser.add_argument("--steps", type=whole(1, 10**7), default=9000)
+    parser.add_argument("--epoch", type=whole(1, 10**6), default=250, help="steps between checkpoints and validations")
+    parser.add_argument("--batch-size", type=whole(1, 10_000), default=8)
+    parser.add_argument("--crop", type=whole(4, 8192), default=96, help="pixels, a multiple of 4")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--crispness", type=float, default=0.0, help="above 0: crisp photographs are seen more often")
     parser.add_argument("--seed", type=int, default=0)

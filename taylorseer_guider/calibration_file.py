@@ -7,17 +7,20 @@ strings and lists and checks each of them; nothing in a file is executed.
 import os
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
 
 import yaml
 
-from .checks import Reader, Unreadable, brief, parsed, read
+from .checks import Reader, Unreadable, parsed, read
 from .files import first_line, replacing
 from .hosts import SAMPLERS
+from .values import brief
 
 FORMATS = ONE_SCALE, RANGE, FREE = [f"taylorseer_guider calibration {number}" for number in (1, 2, 3)]
 MOST_SCALES = 3  # that weights are told for: the polynomial through them is of degree 2
 MOST_HELD = 100  # outputs that a row may weigh
+NUMBERS = (bool, bool), (int, Integral), (float, Real)
 LARGEST_WEIGHT = 1e6  # fitted ones are below 100, and float32 has room for an image times this
 
 
@@ -133,7 +136,7 @@ class Calibration:
         head = {"format": version, "sampler": fitted["sampler"], "guider": fitted["guider"], **scale}
         head |= {"sigmas": fitted["sigmas"], "branches": self.branches, "history": self.history}
         head["calls"] = sorted(self.budgets)  # so that a file that was cut off between two budgets is not taken for a whole one
-        lines = [yaml.safe_dump({**head, "about": _plain(self.about)}, sort_keys=False, default_flow_style=None), "budgets:\n"]
+        lines = [yaml.safe_dump(_plain({**head, "about": self.about}), sort_keys=False, default_flow_style=None), "budgets:\n"]
         for calls, budget in sorted(self.budgets.items()):
             lines.append(f"  {calls}:\n    nodes: {list(budget.nodes)}\n    db: {budget.db}\n")
             lines.append(f"    sigmas: {list(budget.sigmas)}\n" if budget.sigmas else "")
@@ -160,6 +163,9 @@ class Calibration:
         top = Reader(data, "the file")
         if (version := top.get("format")) not in FORMATS:
             raise ValueError(f"format is {brief(version)}, this version reads {' and '.join(map(repr, FORMATS))}")
+        top.only("format", "sampler", "guider", "scale", "scales", "sigmas", "branches", "history", "calls", "about", "budgets")
+        if version == FREE and "scale" in data and "scales" in data:
+            raise ValueError("it has both `scale` and `scales`")
         alone = version == ONE_SCALE or (version == FREE and "scale" in data)
         scales = (top.number("scale"),) if alone else top.rising("scales", MOST_SCALES)
         fitted = Fitted(top.text("sampler"), top.text("guider"), scales, top.schedule("sigmas"))
@@ -168,7 +174,8 @@ class Calibration:
         budgets = {calls: _budget(top.inside("budgets", calls), calls, *shape) for calls in top.keys("budgets")}
         if "calls" in data and list(top.wholes("calls", 1, len(fitted.sigmas))) != sorted(budgets):
             raise ValueError(f"it says calls: {brief(data['calls'])} and holds budgets of {brief(sorted(budgets))}")
-        return cls(fitted, branches, history, budgets, top.get("about") or {})
+        about = top.get("about") or {}
+        return cls(fitted, branches, history, budgets, dict(Reader(about, "about").data))
 
 
 def _nearest(known, calls):
@@ -205,7 +212,10 @@ def _budget(reader, calls, fitted, branches, history):
         raise ValueError(f"budget {brief(calls)} holds {len(called)} calls")
     if (visits := _visits(fitted)) not in (None, [(row.step, row.sigma) for row in rows]):
         raise ValueError(f"budget {calls} has {len(rows)} rows, which are not the {len(visits)} visits of {fitted.sampler}")
-    return Budget(reader.wholes("nodes", 0, last), reader.number("db"), rows, own)
+    nodes = reader.wholes("nodes", 0, last)
+    if len(nodes) != calls or list(nodes) != sorted(set(nodes)):
+        raise ValueError(f"nodes of budget {calls} are {brief(list(nodes))}, not {calls} rising ones")
+    return Budget(nodes, reader.number("db"), rows, own)
 
 
 def _visits(fitted):
@@ -226,10 +236,13 @@ def _row(reader, last):
 
 
 def _plain(value):
-    """``value`` with tuples as lists, which is what YAML knows."""
+    """``value`` with tuples as lists and numbers as Python's, which is what YAML knows."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    kind = next((kind for kind, number in NUMBERS if isinstance(value, number)), None)
+    return value if kind is None else kind(value)
 
 
 def _line(row):

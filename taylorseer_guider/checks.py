@@ -5,7 +5,6 @@ Every value is checked for its type and range, and a fault is named.
 
 import math
 import re
-import reprlib
 import stat
 from collections.abc import Mapping
 from itertools import accumulate
@@ -14,13 +13,15 @@ from pathlib import Path
 import yaml
 
 from .files import first_line
+from .values import brief
 
 LARGEST_FILE = 1 << 20  # bytes; the largest that ships takes a tenth of it
 DEEPEST = 4  # brackets in brackets; a file has two levels of them
-BRACKETS = {**dict.fromkeys(b"[{", 1), **dict.fromkeys(b"]}", -1)}
-OTHERS = bytes(set(range(256)) - BRACKETS.keys())
-# anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has
-NOT_OURS = re.compile(rb"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){4}|^ *\?|^ {17}", re.MULTILINE)
+BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
+LINES = re.compile("\r\n?|\x85|\u2028|\u2029")  # what YAML takes for the end of a line, beside \n
+# anchors, aliases and tags; lists in lists, keys that are no words, and indentation beyond what a file has; what no text has, and
+# what a parser passes over at the beginning of a line
+NOT_OURS = re.compile(r"(?:^|[\s,\[{:-])[&*!](?=\S)|^ *(?:[-?] +){4}|^ *\?|^ {17}|[\0\ufeff]", re.MULTILINE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # numbers, strings and lists only, either of them
 
 
@@ -44,15 +45,19 @@ def read(path, name):
 
 
 def parsed(text):
-    """The plain data that the YAML ``text`` holds. ValueError, YAMLError or RecursionError for what is no calibration's."""
+    """The plain data that the YAML ``text`` (bytes) holds. ValueError, YAMLError or RecursionError for what is none's."""
     return yaml.load(_harmless(text), Loader=LOADER)
 
 
 def _harmless(text):
-    """``text``, if it may be parsed: without anchors, aliases and tags, and nested no deeper than a calibration is."""
+    """The bytes ``text`` as characters, if these may be parsed: without anchors, aliases and tags, and nested no deeper than a
+    calibration is. They are the very ones that are parsed, in UTF-8, with one kind of line: a parser that knows more of either
+    would read what nobody has looked at.
+    """
+    text = LINES.sub("\n", text.decode("utf-8-sig"))
     if found := NOT_OURS.search(text):
-        raise ValueError(f"a calibration has no {brief(found[0].decode(errors='replace'))}")
-    if max(accumulate(map(BRACKETS.get, text.translate(None, OTHERS))), default=0) > DEEPEST:
+        raise ValueError(f"a calibration has no {brief(found[0])}")
+    if max(accumulate(BRACKETS[each] for each in re.findall(r"[][{}]", text)), default=0) > DEEPEST:
         raise ValueError(f"a calibration has no more than {DEEPEST} brackets in each other")
     return text
 
@@ -141,8 +146,3 @@ def _is_number(value):
 
 def _is_whole(value, least, most):
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def brief(value):
-    """``value`` as a person would be shown it, in a few words, however large it is."""
-    return reprlib.repr(value)[:80]

@@ -20,10 +20,8 @@ from .report import Report
 from .run import Run
 from .schedule import Schedule, require_falling
 from .settings import OPTIONS, Settings, regrouped
-from .values import finite_number
-from .wrapping import USUAL, Made, attributes_of, class_by_name, class_by_scale, made_for
-
-SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
+from .values import finite_number, plain
+from .wrapping import SCALE_REMEDY, USUAL, Made, attributes_of, class_by_name, class_by_scale, made_for
 
 
 class TaylorSeerGuider(shim.Skipping):
@@ -84,7 +82,7 @@ class TaylorSeerGuider(shim.Skipping):
             "calls": calls, "calibration": calibration, "learn": learn, "repeat_visits": repeat_visits,
             "plan": plan, "forecast": forecast, "history": history,
         }  # fmt: skip
-        finite_number("scale", scale, SCALE_REMEDY)
+        finite_number("scale", scale := plain(scale), SCALE_REMEDY)
         settings, inner = _parted({**named, **inner})
         by_scale = guider_config is None
         calibration = Calibration.load(settings.calibration) if settings.calibration else None
@@ -145,7 +143,7 @@ class TaylorSeerGuider(shim.Skipping):
     @scale.setter
     def scale(self, scale):
         if self._made.by_scale:
-            finite_number("scale", scale, SCALE_REMEDY)
+            finite_number("scale", scale := plain(scale), SCALE_REMEDY)
             needed = class_by_scale(scale, self.settings, self._made.params, self._calibration, self.wrapped)
             if needed is not self.wrapped:
                 classes = f"this guider is a {self.wrapped.__name__}, that scale needs a {needed.__name__}"

@@ -1,7 +1,6 @@
 """What one guider has learnt from its own full runs, and the file that it may be kept in."""
 
 import logging
-import math
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +14,7 @@ from .files import first_line
 from .hosts import stepping
 from .learnt import Learnt
 from .policy import Everything, Keep
-from .values import same_scale
+from .values import finite_number, same_scale
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
@@ -36,7 +35,7 @@ class Learner:
         self._path = None if settings.learn is True else Path(settings.learn)
         self._of_file = self._file = None  # of what runs the file is, and what was learnt from them
         self._checked = False
-        if self._path and self._path.exists():
+        if self._path and _is_there(self._path):
             self._of_file, self._file = self._read()
             self._known[self._of_file] = self._file
         if self._path and not self._path.absolute().parent.is_dir():
@@ -48,13 +47,16 @@ class Learner:
     def _read(self):
         found = Calibration.load(self._path, "learn")
         try:
-            learnt, shape = Learnt.of(found, self.settings.calls), tuple(map(int, found.about["shapes"][0]))
-            if not all(math.isfinite(number) for number in found.about["fingerprint"]) or not shape:
-                raise ValueError
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            why = str(error) if type(error) is ValueError and str(error) else "it was not learnt; give it as `calibration`"
-            raise ValueError(f"learn={str(self._path)!r}: {why}") from None
-        return (found.fitted, shape), learnt
+            learnt, shape, prints = Learnt.of(found, self.settings.calls), found.about["shapes"][0], found.about["fingerprint"]
+            for number in (*shape, *prints):
+                finite_number("about", number, "")
+            if not isinstance(prints, list) or not shape or not all(isinstance(length, int) for length in shape):
+                raise TypeError
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(f"learn={str(self._path)!r}: it was not learnt, or not whole; remove it, or name another") from None
+        except ValueError as error:
+            raise ValueError(f"learn={str(self._path)!r}: {error}") from None
+        return (found.fitted, tuple(shape)), learnt
 
     def policy(self, guider, schedule, sampler, x, alone, dtype):
         """The policy of a run of ``sampler`` from ``x``; ``alone`` is the one of `calls` alone."""
@@ -193,6 +195,14 @@ class Learner:
             learnt.calibration.save(self._path)
         except OSError as error:
             logger.warning("learn=%r: what was learnt was not written (%s)", str(self._path), error)
+
+
+def _is_there(path):
+    """Whether there is something at ``path``. ValueError for one that nothing can be at."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ValueError(f"learn={str(path)!r}: no path of a file ({error.strerror}); name another") from None
 
 
 def _undrawn(device):

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from .calibration_file import Calibration
+from .values import finite_number, whole_number
 
 # nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
 ROOM = 2.0
@@ -29,9 +30,14 @@ class Learnt:
         """What a ``calibration`` that was learnt says of itself. ValueError for one that was not."""
         about, budget = calibration.about, calibration.budget(calls)
         try:
-            samples, cost, alone = about["samples"], about["cost"], float(about["alone_db"])
-            parts, doubt = float(about.get("parts_db", math.inf)), about.get("doubt")  # files of 0.3 have neither
-        except (KeyError, TypeError, ValueError):
+            samples, cost, alone = about["samples"], about["cost"], about["alone_db"]
+            parts, doubt = about.get("parts_db", math.inf), about.get("doubt")  # files of 0.3 have neither
+            whole_number("samples", samples, 1, "")
+            whole_number("cost", cost, 0, "")
+            finite_number("alone_db", alone, "")
+            if parts != math.inf:
+                finite_number("parts_db", parts, "")
+        except (KeyError, AttributeError, ValueError):
             raise ValueError("it was not learnt; give it as `calibration`") from None
         return cls(calls, calibration, samples, cost, budget.db, alone, parts, doubt)
 

@@ -19,7 +19,7 @@ class Schedule:
 
     def __init__(self, keys, rising=False, visits=None):
         self._keys = keys.detach().double().cpu()
-        self.rising, self.keys = rising, self._keys.tolist()
+        self.rising, self.keys = rising, [key.item() for key in self._keys]  # which torch.func lets through
         self.sigmas = [self.sigma(key) for key in self.keys]
         self.nodes = self.sigmas[:-1] if rising or visits == 1 else [sigma for sigma in self.sigmas if sigma > 0]
         self._rounded = {}  # dtype -> (the keys rounded to it, the index of each): hosts hand them over in the dtype of x
@@ -44,7 +44,7 @@ class Schedule:
     def rounded(self, dtype):
         """The keys as a host of ``dtype`` hands them over."""
         if dtype not in self._rounded:
-            keys = self._keys.to(dtype).tolist()
+            keys = [key.item() for key in self._keys.to(dtype)]
             nodes = {}
             for node, key in enumerate(keys[: len(self.nodes)]):
                 nodes.setdefault(key, []).append(node)

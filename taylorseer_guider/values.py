@@ -2,6 +2,7 @@
 
 import math
 import os
+import reprlib
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -9,13 +10,17 @@ import torch
 
 from .files import first_line
 
+LARGEST, MOST = 1e300, 2**62  # numbers and whole numbers beyond which there is nothing to be meant
+HELD = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null")  # that YAML means something by, and no file's name
 
 
 def finite_number(name, value, remedy):
     """Raise ValueError unless ``value`` is a finite real number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: give a finite number; {remedy}")
+    if isinstance(value, str):
+        remedy = "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
+    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < math.inf or abs(value) > LARGEST:
+        raise ValueError(f"{name}={brief(value)}: give a finite number; {remedy}")
 
 
 def positive_number(name, value, remedy):
@@ -27,8 +32,18 @@ def positive_number(name, value, remedy):
 
 def whole_number(name, value, least, remedy):
     """Raise ValueError unless ``value`` is a whole number from ``least`` up."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r}: give a whole number from {least} up; {remedy}")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= MOST:
+        raise ValueError(f"{name}={brief(value)}: give a whole number from {least} up; {remedy}")
+
+
+def plain(value):
+    """``value``, or the number that an array or a tensor of no axes holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def brief(value):
+    """``value`` as a person would be shown it, in a few words, however large it is."""
+    return reprlib.repr(value)[:80]
 
 
 def one_of(name, value, known):
@@ -43,6 +58,8 @@ def path_of(name, value, others=""):
         return None
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError(f"{name}={value!r}: give {others}the path of a file")
+    if "\0" in os.fsdecode(value):
+        raise ValueError(f"{name}={value!r}: a path has no character 0; give {others}the path of a file")
     if os.fspath(value).lower() in WORDS:
         raise ValueError(f"{name}={value!r} is a text: write it without quotes, or give a path such as './{value}'")
     return os.fspath(value)
@@ -61,7 +78,7 @@ def step_indices(nodes):
     if isinstance(nodes, str) or not isinstance(nodes, Iterable):
         raise ValueError(f"plan.nodes={nodes!r}: {remedy}")
     try:
-        nodes = tuple(nodes)
+        nodes = tuple(nodes.tolist() if hasattr(nodes, "tolist") else nodes)
     except TypeError:  # an array of no axes
         raise ValueError(f"plan.nodes={nodes!r}: {remedy}") from None
     for index in nodes:
@@ -72,13 +89,13 @@ def step_indices(nodes):
 
 
 def dtype_of(dtype):
-    """``dtype``, None or one by name, as torch's. ValueError for one that holds no fractions."""
+    """``dtype``, None or one by name, as torch's. ValueError for one in which nothing can be added up."""
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if found is not None and isinstance(found, torch.dtype) and found.is_floating_point:
-        return found
-    if dtype is None:
+    if found is None and dtype is None:
         return None
-    raise ValueError(f"history.dtype={dtype!r}: give a floating type such as bfloat16, float16 or float32, or leave it out")
+    if isinstance(found, torch.dtype) and found in HELD:
+        return found
+    raise ValueError(f"history.dtype={dtype!r}: give bfloat16, float16, float32 or float64, or leave it out")
 
 
 def device_of(device):
@@ -86,8 +103,11 @@ def device_of(device):
     if device is None:
         return None
     try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(f"history.device={device!r}: give a device of this machine such as cpu; {first_line(error)}") from None
-    return device
+        found = torch.device(device)
+        torch.empty(0, device=found)
+        if found.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except (RuntimeError, TypeError, ValueError, OverflowError, AssertionError) as error:
+        why = first_line(error)
+        raise ValueError(f"history.device={brief(device)}: give a device of this machine such as cpu; {why}") from None
+    return found

@@ -8,10 +8,12 @@ from numbers import Real
 
 import torch
 
+from .files import first_line
 from .hosts import HOSTS, only_host
 from .settings import OPTIONS
 from .shim import Skipping
 from .standalone.config import get_obj_from_str
+from .values import finite_number
 
 
 class LeftOut(float):
@@ -19,6 +21,7 @@ class LeftOut(float):
 
 
 USUAL = LeftOut(5.0)  # guidance scale where nothing is said of it
+SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
 
 
 def class_by_scale(scale, settings, inner, calibration=None, built=None):
@@ -36,15 +39,23 @@ def class_by_name(guider_config):
     """The class that ``guider_config`` (``{target, params}``) names. ValueError for one that cannot be wrapped."""
     if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
         raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
-    if not isinstance(guider_config.get("params") or {}, Mapping):
-        raise ValueError(f"guider_config.params={guider_config['params']!r}: give a mapping of the guider's parameters")
-    found = get_obj_from_str(guider_config["target"])
+    if unknown := [str(key) for key in guider_config if key not in ("target", "params")]:
+        raise ValueError(f"guider_config.{unknown[0]}: unknown entry; it has `target` and, if needed, `params`")
+    if not isinstance(given := guider_config.get("params"), (Mapping, type(None))):
+        raise ValueError(f"guider_config.params={given!r}: give a mapping of the guider's parameters")
+    named = f"guider_config.target={guider_config['target']!r}"
+    try:
+        found = get_obj_from_str(guider_config["target"])
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{named}: not found ({first_line(error)}); give package.module.Class of the host's guider") from error
     if isinstance(found, type) and issubclass(found, Skipping):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: this guider cannot wrap itself; name the host's own")
+        raise ValueError(f"{named}: this guider cannot wrap itself; name the host's own")
     if not isinstance(found, type):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: that is no class; name a guider of the host")
+        raise ValueError(f"{named}: that is no class; name a guider of the host")
     if any(vars(cls).get("__slots__") for cls in found.__mro__):
-        raise ValueError(f"guider_config.target={guider_config['target']!r}: it has __slots__; wrap a subclass without them")
+        raise ValueError(f"{named}: it has __slots__; wrap a subclass without them")
+    if not hasattr(found, "prepare_inputs"):
+        raise ValueError(f"{named}: that is no guider, it has no `prepare_inputs`; name a guider of the host")
     return found
 
 
@@ -84,6 +95,8 @@ class Made:
         """(a Made, the guider) with ``params`` and, where the class takes one and nothing else is said of it, a ``scale``."""
         taken, said = _scale_parameter(wrapped), by_scale or not isinstance(scale, LeftOut)
         told = taken is not None and (said or ("scale" not in params and taken.default is taken.empty))
+        if not told and isinstance(params.get("scale"), (Real, str)):
+            finite_number("guider_config.params.scale", params["scale"], SCALE_REMEDY)
         built = build(wrapped, {**params, "scale": +scale} if told else params)
         return cls(wrapped, params, by_scale, hasattr(built, "scale")), built
 
@@ -113,7 +126,7 @@ def build(cls, params):
     unknown = [name for name in params if name not in known]
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         names = ", ".join(sorted({"scale", "guider_config", *OPTIONS, *known}))
-        raise ValueError(f"unknown option {', '.join(unknown)}: {cls.__name__} and TaylorSeerGuider take {names}")
+        raise ValueError(f"unknown option {', '.join(map(str, unknown))}: {cls.__name__} and TaylorSeerGuider take {names}")
     return cls(**params)
 
 

@@ -287,11 +287,29 @@ def test_new_sigmas_begin_another_loop():
         ({"calibration": "mine.yaml"}, "unknown option calibration"),
         ({"calls": 9}, "this schedule has 5 nodes"),
         ({"interval": 0}, "interval=0"),
+        ({"sigmas": (math.inf, 1.0, 0.0)}, "sigmas=inf, 1: give falling sigmas"),
+        ({"scale": None}, "scale=None: give the guidance scale"),
+        ({"scale": "2"}, "scale='2'"),
+        ({"scale": math.nan}, "scale=nan"),
     ],
 )
 def test_what_cannot_be_is_said_at_construction(options, said):
     with pytest.raises(ValueError, match=said):
         forecaster(**options)
+
+
+@pytest.mark.parametrize("sigmas", ["abc", ["3", "0"], [3.0, None, 0.0], {"a": 1}, torch.ones(3, dtype=torch.complex64)], ids=str)
+def test_sigmas_that_are_no_numbers_are_said(sigmas):
+    with pytest.raises(ValueError, match="sigmas: not a list of numbers"):
+        Forecaster(sigmas)
+
+
+@pytest.mark.parametrize("wrong", [None, (torch.ones(2, 3),), "image"], ids=str)
+def test_a_model_that_returns_no_tensor_is_said(wrong):
+    made = forecaster()
+    with pytest.raises(TypeError, match=f"the model returned a {type(wrong).__name__}: it is to return"):
+        made.visit(torch.ones(2, 3), torch.ones(2), lambda x, sigma: wrong)
+    assert made.report is None or not made.report.calls
 
 
 def test_a_forecaster_can_be_copied_and_pickled():

@@ -170,6 +170,16 @@ def test_a_part_that_is_not_there_is_one_line(capsys):
     assert "speed: there is methods, learnt" in capsys.readouterr().err
 
 
+def test_what_measures_nothing_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("--scales", "nan")
+    assert run("--workloads", "mixture", "--scales", 3, "--out-dir", tmp_path) == 2
+    (tmp_path / "file").touch()
+    assert run("page", "--out-dir", tmp_path / "file") == 2
+    said = capsys.readouterr().err
+    assert "nan: give a number above 0" in said and "these workloads have 1, 1.5, 2.5" in said and "cannot be made" in said
+
+
 @pytest.mark.slow
 def test_options_are_ranked(quick, tmp_path, capsys, monkeypatch):
     named = "rho       newton eps      order 1"

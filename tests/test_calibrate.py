@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from taylorseer_guider.commands import calibrate, calibrating
+from taylorseer_guider.engines.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,11 +50,31 @@ MISTAKES = [
     (["--measure", ROOT / "configs" / "tiny_calibration.yaml"], "budgets of"),
     (["--check", 0], "give a whole number from 1"),
     (["--crop", -8], "give a whole number from 1"),
-    (["--crop", 3], "no picture is 0 pixels high and wide"),
+    (["--crop", 3], "no picture is 0 pixels high and wide; give a --crop or --check-crop of 4 or more"),
+    (["--scales", 1, 2, "--scale", 9], "--scale 9: it is to be measured at one from 1 to 2"),
+    (["sampler_config.params.guider_config.params.interval=3"], "params.interval: a calibration decides it; leave it out"),
+    (["sampler_config.params.guider_config.params.plan.nodes=[0,3]"], "params.plan: a calibration decides it"),
     (["--seed", -1], "give a whole number from 0"),
     (["--input-path", __file__], "not a picture"),
     (["--num-steps", 10**9], "--num-steps 1000000000"),
 ]
+
+
+def test_what_was_fitted_is_kept_where_its_file_cannot_be_written(tmp_path, monkeypatch):
+    written = []
+
+    class Fitted:
+        def save(self, path):
+            if not written:
+                written.append(path)
+                raise OSError(28, "No space left on device")
+            path.write_text("fitted")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(UserError, match="--out c.yaml: cannot be written .No space left on device.; it is in ") as raised:
+        calibrating.save(Fitted(), Path("c.yaml"))
+    (spare,) = tmp_path.glob("taylorseer-*/c.yaml")
+    assert spare.read_text() == "fitted" and str(spare) in str(raised.value)
 
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=lambda value: str(value)[-40:])

@@ -3,12 +3,13 @@
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from loops import said
 from problems import VANILLA, GaussianMixture, runs, sample, sampler, sampler_config
-from taylorseer_guider import calibrate
+from taylorseer_guider import Calibration, calibrate
 from taylorseer_guider.calibration.fit import _warn_of_copies
 from taylorseer_guider.standalone.config import instantiate_from_config
 
@@ -144,9 +145,41 @@ def test_what_is_left_out_is_counted_in_runs_and_not_again_for_each_scale():
         ({"start": "nowhere.yaml"}, "^start='nowhere.yaml': cannot be read"),
         ({"scales": [1.5, "x"]}, r"scales=\[1.5, 'x'\]: give numbers above 0"),
         ({"folder": "/proc/none"}, "folder='/proc/none': cannot be made"),
+        ({"folder": ""}, "folder='': give a folder for recordings"),
+        ({"folder": 3}, "folder=3: give a folder for recordings"),
+        ({"scales": "12"}, "scales='12': give a list"),
+        ({"scales": [True, 2]}, r"scales=\[True, 2\]: give numbers above 0"),
+        ({"low": "yes"}, "low='yes': give true or false"),
+        ({"seed": None}, "seed=None: give a whole number"),
+        ({"seed": 2**64}, "seed=18446744073709551616: give a whole number"),
+        ({"calls": "8"}, "calls='8': give a whole number"),
+        ({"runs": None}, "runs=None: give a list of dictionaries"),
+        ({"runs": {"x": torch.ones(1)}}, "runs=.*give a list of dictionaries"),
+        ({"runs": [3]}, "run 0=3: give a dictionary"),
+        ({"runs": [{"x": None}]}, "run 0=.*x a tensor"),
+        ({"denoiser": None}, "denoiser=None: give what the sampler calls"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_mistake_is_said_with_the_name_of_the_argument(options, message):
     problem, built = GaussianMixture(spread=0.4), sampler("HeunEDMSampler", scale=SCALE)
     with pytest.raises(ValueError, match=message):
-        calibrate(built, problem, runs(problem, 1, 2), **{**QUICK, **options})
+        calibrate(built, **{"denoiser": problem, "runs": runs(problem, 1, 2), **QUICK, **options})
+
+
+def test_numbers_may_come_from_numpy_and_are_saved_as_pythons(problem, tmp_path):
+    numbers = {"substeps": np.int64(2), "refine": np.int64(1), "history": np.int64(4), "peak": np.float32(2), "seed": np.int64(3)}
+    given = {"calls": np.array([3, 4]), "progress": False, **numbers}
+    calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, runs(problem, 1, 8), **given).save(tmp_path / "c.yaml")
+    found = Calibration.load(tmp_path / "c.yaml")
+    assert list(found.budgets) == [3, 4] and found.history == 4 and found.about["seed"] == 3
+
+
+def test_a_recording_of_something_else_is_made_again(problem, tmp_path, caplog):
+    given = runs(problem, 1, 8)
+    plain = calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, given, **QUICK, folder=tmp_path)
+    for other in ({"a": 1}, [1, 2]):
+        torch.save(other, tmp_path / "solution-0.pt")
+        again = calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, given, **QUICK, folder=tmp_path)
+        assert again.budgets == plain.budgets
+    assert "solution-0.pt holds something else, and is made again" in caplog.text

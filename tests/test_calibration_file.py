@@ -73,6 +73,10 @@ ROW = ("budgets", 2, "rows", 0)
         (("budgets",), {}, "with entries"),
         (("budgets",), [1], "not a mapping"),
         (("budgets", 2, "nodes"), [0, 7], "from 0 to 2"),
+        (("budgets", 2, "nodes"), [0], r"nodes of budget 2 are \[0\], not 2 rising ones"),
+        (("budgets", 2, "nodes"), [2, 0], r"nodes of budget 2 are \[2, 0\], not 2 rising ones"),
+        (("about",), "hello", "about is not a mapping"),
+        (("bugdets",), {}, "unknown entry 'bugdets'"),
         (("budgets", 2, "rows"), [], "holds 0 calls"),
         ((*ROW, "weights"), [1.0], "3 belong there"),
         ((*ROW, "weights"), [1.0, float("nan"), 1.0], "finite numbers"),
@@ -175,6 +179,30 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path):
     assert not trap.exists()
     with pytest.raises(ValueError, match="cannot be read"):
         Calibration.load(tmp_path)
+
+
+DEEP = "? " * 100_000  # on which a parser ends the process
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"\ufeff{DEEP}".encode(), f"a: 1\n\ufeff{DEEP}".encode(), f"a: 1\r{DEEP}".encode(), f"a: 1\x85{DEEP}".encode(),
+        f"a: 1\u2028{DEEP}".encode(), f"a: 1\u2029{DEEP}".encode(), DEEP.encode("utf-16"), DEEP.encode("utf-32"),
+    ],
+    ids=lambda text: str(text[:12]),
+)  # fmt: skip
+def test_a_hostile_file_is_refused_however_it_is_encoded(text, tmp_path):
+    (tmp_path / "c.yaml").write_bytes(text)
+    with pytest.raises(ValueError, match="not a whole calibration file"):
+        Calibration.load(tmp_path / "c.yaml")
+
+
+def test_a_file_may_have_a_byte_order_mark_and_other_lines(tmp_path):
+    text = example().to_yaml()
+    for written in (f"\ufeff{text}", text.replace("\n", "\r\n")):
+        (tmp_path / "c.yaml").write_bytes(written.encode())
+        assert Calibration.load(tmp_path / "c.yaml") == example()
 
 
 def test_no_file_calls_twice_at_one_sigma(tmp_path):

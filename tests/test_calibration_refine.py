@@ -7,7 +7,7 @@ import torch
 
 from problems import EXACT, VANILLA, GaussianMixture, decibels, runs, sample, sampler
 from taylorseer_guider import calibrate
-from taylorseer_guider.calibration import refine
+from taylorseer_guider.calibration import solver
 from taylorseer_guider.calibration.budgets import alone
 from taylorseer_guider.calibration.host import Probe
 from taylorseer_guider.calibration.journal import Journal
@@ -50,7 +50,7 @@ def begun(problem):
 @pytest.mark.parametrize("kept", [0, 1 << 16])
 @pytest.mark.parametrize(("low", "scales"), [(True, (SCALE,)), (False, (1.5, 3.0))])
 def test_the_gradient_is_that_of_where_runs_end(low, scales, kept, monkeypatch):
-    monkeypatch.setattr(refine, "KEPT", kept)
+    monkeypatch.setattr(solver, "KEPT", kept)
     problem = problem_of(GaussianMixture((3, 8, 8), components=4), low, scales)
     refinement = Refinement(problem, begun(problem), Journal(None, {}, {}))
     move = torch.randn(refinement.best.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 20

@@ -66,6 +66,16 @@ def test_a_flag_that_is_not_known_is_one_line_without_torch(name):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith(f"{name}.py: ")
 
 
+def test_a_package_that_is_missing_is_named_with_what_brings_it(capsys):
+    def lacking(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    assert command.exit_code("taylorseer-sample", lambda: lacking("tqdm.auto"), ValueError, "") == 2
+    assert capsys.readouterr().err == 'taylorseer-sample: needs the package tqdm.auto: pip install "taylorseer-guider[demo]"\n'
+    with pytest.raises(ModuleNotFoundError):
+        command.exit_code("taylorseer-sample", lambda: lacking("ours"), ValueError, "")
+
+
 def completions(name, line):
     """What the shell is offered after ``line``, by ``scripts/NAME.py`` without torch."""
     answer, offered = os.pipe()  # argcomplete answers on descriptor 8

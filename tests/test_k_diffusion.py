@@ -203,3 +203,20 @@ def test_a_loop_that_is_cancelled_after_its_first_visit_spoils_one_more_at_most(
         sample("euler", model, guided, callback=cancel)
     sample("euler", model, guided)
     assert torch.equal(sample("euler", model, guided), fresh)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"model": None}, "model=None: give what the sampler calls"),
+        ({"sigmas": None}, "sigmas=None: give those"),
+        ({"scale": "2"}, "scale='2': give the guidance scale"),
+        ({"movable": True}, "unknown option movable"),
+        ({"stepping": 3}, "unknown option stepping"),
+        ({"sampler": "sample_heun"}, "sampler='sample_heun': give the function itself"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_said_at_construction(options, told):
+    with pytest.raises(ValueError, match=told):
+        Forecasting(**{"model": Guided(), "sigmas": torch.tensor([2.0, 1.0, 0.0]), **options})

@@ -1,5 +1,6 @@
 """The file that holds what a guider has learnt, and mistakes about it."""
 
+import math
 import re
 
 import pytest
@@ -73,10 +74,16 @@ def test_mistakes_are_said_at_construction(tmp_path):
         with pytest.raises(ValueError, match=message):
             TaylorSeerGuider(**{**LEARN, **options})
     whole = Calibration.load(path)
+    about = dict(whole.about)
     whole.about.clear()
     whole.save(path)
     with pytest.raises(ValueError, match="it was not learnt; give it as `calibration`"):
         TaylorSeerGuider(**{**LEARN, "learn": str(path)})
+    whole.about.update(about)
+    for name, wrong in {"alone_db": -math.inf, "samples": "many", "fingerprint": {1: 2}, "shapes": [["a", "b"]]}.items():
+        Calibration(**{**vars(whole), "about": {**about, name: wrong}}).save(path)
+        with pytest.raises(ValueError, match=f"^learn='{path}'"):
+            TaylorSeerGuider(**{**LEARN, "learn": str(path)})
     path.write_text("torn")
     with pytest.raises(ValueError, match="not a whole calibration file"):
         TaylorSeerGuider(**{**LEARN, "learn": str(path)})
@@ -88,6 +95,7 @@ def test_mistakes_are_said_at_construction(tmp_path):
         ("false", "learn='false' is a text: write it without quotes, or give a path such as './false'"),
         ("", "learn='': give true or false, or the path of a file"),
         (1, "learn=1: give true or false, or the path of a file"),
+        ("x" * 300, f"learn='{'x' * 300}': no path of a file"),
         ("/proc", "learn='/proc': cannot be read (it is no regular file)"),
     ],
 )

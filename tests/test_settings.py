@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -41,13 +42,29 @@ MISTAKES = [
     ({"history_dtype": "nonsense"}, "history.dtype='nonsense'"),
     ({"history_device": "nowhere"}, "history.device='nowhere'.*cpu"),
     ({"scale": float("inf")}, "scale=inf.*finite"),
-    ({"scale": "5"}, "scale='5'"),
+    ({"scale": "5"}, "scale='5'.*a text: leave the quotes out"),
+    ({"scale": 10**400}, "scale=1000.*finite"),
+    ({"max_order": 10**400}, "max_order=1000.*whole number"),
+    ({"history_dtype": "float8_e4m3fn"}, "history.dtype='float8_e4m3fn'.*bfloat16"),
+    ({"history_device": "meta"}, "history.device='meta'.*holds no numbers"),
+    ({"history_device": 10**400}, "history.device=1000.*cpu"),
+    ({"learn": "a\0b", "calls": 5}, "learn=.*has no character 0"),
     ({"scale": None}, "scale=None"),
     ({"intervall": 3}, "unknown option intervall.*interval.*max_order"),
     ({"scale": 0, "dyn": 1}, "unknown option dyn"),
     ({"guider_config": {"params": {}}}, "guider_config=.*target"),
     ({"guider_config": {"target": VANILLA, "params": [5.0]}}, r"guider_config.params=\[5.0\]: give a mapping"),
     ({"guider_config": {"target": VANILLA, "params": {"scale": 2.0, "scael": 2}}}, "unknown option scael"),
+    ({"guider_config": {"target": VANILLA, "params": {1: 2}}}, "unknown option 1"),
+    ({"guider_config": {"target": VANILLA, "params": []}}, r"guider_config.params=\[\]: give a mapping"),
+    ({"guider_config": {"target": VANILLA, "param": {"scale": 2.0}}}, "guider_config.param: unknown entry.*`params`"),
+    ({"guider_config": {"target": VANILLA, "params": {"scale": float("nan")}}}, "guider_config.params.scale=nan"),
+    ({"guider_config": {"target": VANILLA, "params": {"scale": "2"}}}, "guider_config.params.scale='2'.*a text"),
+    ({"guider_config": {"target": "nope.Nope"}}, "guider_config.target='nope.Nope': not found.*package.module.Class"),
+    ({"guider_config": {"target": f"{VANILLA}s"}}, "guider_config.target=.*not found"),
+    ({"guider_config": {"target": ""}}, "guider_config.target='': not found"),
+    ({"guider_config": {"target": "..."}}, "guider_config.target='...': not found"),
+    ({"guider_config": {"target": "torch.Tensor"}}, "guider_config.target='torch.Tensor': that is no guider"),
 ]
 
 
@@ -55,6 +72,14 @@ MISTAKES = [
 def test_a_mistake_names_value_range_and_remedy(options, message):
     with pytest.raises(ValueError, match=message):
         TaylorSeerGuider(**options)
+
+
+@pytest.mark.parametrize("made", [torch.tensor, np.array])
+def test_numbers_may_come_as_arrays(made):
+    guider = TaylorSeerGuider(scale=made(2.0), plan={"nodes": made([0, 3])})
+    assert guider.scale == 2.0 and guider.settings.plan.nodes == (0, 3)
+    guider.scale = made(3.0)
+    assert type(guider.scale) is float and guider.scale == 3.0
 
 
 def test_a_guider_is_built_from_yaml_with_dtypes_devices_and_lists_by_name():

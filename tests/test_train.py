@@ -53,6 +53,14 @@ def test_a_stopped_run_goes_on_exactly_where_it_was(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_mistake_in_training_is_one_line(tmp_path, capsys):
+    (tmp_path / "other").write_text("no weights")
+    for words, message in (["--crop", "34"], "--crop 34: give a multiple of 4"), (["--init", tmp_path / "other"], "--init"):
+        assert train_tiny.main([*map(str, words), "--run-dir", str(tmp_path / "run")]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_exported_weights_load_and_start_another_run(tmp_path):
     checkpoint = trained(tmp_path / "run", 2)

@@ -297,6 +297,8 @@ MISTAKES = [
     (["--check", "0"], "give a whole number from 1"),
     (["--check", "30"], "30"),
     (["--num-steps", "1"], "--num-steps 1: a map shows"),
+    (["--db", "nan"], "nan: give a number above 0"),
+    (["--db", "-5"], "-5: give a number above 0"),
     (["--input-path", "/nowhere.png"], "/nowhere.png"),
     (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
 ]

@@ -34,7 +34,13 @@ JUDGED = 8  # calls of those whose pictures are judged by the thousand
 def run(args):
     """Do the parts that ``args`` asks for, in its order. ValueError, before anything is loaded, where its device is not there."""
     ready(args.device)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out-dir {args.out_dir}: cannot be made ({error.strerror}); name another folder") from None
+    offered = {scale for name in args.workloads for scale in KINDS[name].scales}
+    if args.scales and not offered & set(args.scales):
+        raise ValueError(f"--scales {args.scales}: these workloads have {', '.join(f'{scale:g}' for scale in sorted(offered))}")
     for part in args.parts:
         DO[part](args)
 

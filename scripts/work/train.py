@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
 from taylorseer_guider.commands.figures import sharpness
-from taylorseer_guider.files import replacing
+from taylorseer_guider.files import first_line, replacing
 from taylorseer_guider.standalone.config import append_dims
 from taylorseer_guider.tiny import build_network, enlarge, from_uint8, load_denoiser, load_network, residual, shrink, to_uint8
 from taylorseer_guider.tiny.model import SIGMA_DATA, edm_denoiser
@@ -191,6 +192,8 @@ def beyond(module, share):
 
 def build_module(args):
     """The model and its crops, from the seed."""
+    if args.crop % 4:
+        raise ValueError(f"--crop {args.crop}: give a multiple of 4, by which pictures are shrunk")
     pl.seed_everything(args.seed, verbose=False)
     names = ("steps", "epoch", "batch_size", "crop", "learning_rate", "seed", "crispness", "coarse")
     module = TinyTraining(
@@ -200,7 +203,10 @@ def build_module(args):
         teacher=args.teacher and load_denoiser(args.teacher, "cuda" if torch.cuda.is_available() else "cpu"),
     )
     if args.init:
-        module.network.load_state_dict(load_network(args.init).state_dict())
+        try:
+            module.network.load_state_dict(load_network(args.init).state_dict())
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"--init {args.init}: no weights of this network ({first_line(error)})") from None
     return module
 
 

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 
@@ -20,12 +19,12 @@ from ..memory import own
 from ..policy import Everything
 from ..report import Report
 from ..run import Asked, Run
-from ..schedule import NEAR, Schedule
-from ..settings import OPTIONS, Settings, regrouped
+from ..schedule import NEAR
+from ..settings import regrouped
+from .given import checked, known_scale, schedule_of
 
 logger = logging.getLogger(__name__)
 UNKNOWN = Stepping(stirs=True)  # what a sampler is taken for that nobody has named
-TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn"))  # those two go with a sampler that the shim sees
 
 
 class Forecaster:
@@ -48,7 +47,7 @@ class Forecaster:
         self, sigmas: torch.Tensor | None = None, stepping: Stepping = UNKNOWN, scale: float = math.inf, movable: bool = False,
         **options,
     ) -> None:  # fmt: skip
-        self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, scale, movable
+        self.settings, self.stepping, self.scale, self.movable = checked(options), stepping, known_scale(scale), movable
         self._given, self.shares_plan = frozenset(regrouped(options)), False
         self._loop, self._report = (None, None), None  # (the Run under way, the thread whose it is), told and read at once
         self._left = False  # a loop may have been left, and another begun below its last visit
@@ -68,12 +67,7 @@ class Forecaster:
 
     def begin(self, sigmas: torch.Tensor) -> None:
         """Another loop begins, over ``sigmas``."""
-        sigmas = torch.as_tensor(sigmas)
-        if sigmas.ndim != 1:
-            raise ValueError(f"sigmas: {tuple(sigmas.shape)} is no schedule; give one number for each node, and the last")
-        schedule = Schedule(sigmas, self.stepping.rising, self.stepping.visits)
-        require_sigmas(schedule)
-        self._begin(schedule)
+        self._begin(schedule_of(sigmas, self.stepping))
 
     def _begin(self, schedule, stepping=None):
         """A loop begins whose ``stepping`` is another one than the sampler's, if one is given."""
@@ -111,6 +105,8 @@ class Forecaster:
             if asked.run is not None:
                 x, sigma = asked.run.inputs(asked, sigma)
             output = call(x, sigma)
+            if not torch.is_tensor(output):
+                raise TypeError(f"the model returned a {type(output).__name__}: it is to return the guided output, a tensor")
         except BaseException:
             self.give_up(asked)
             if asked.run is not None:
@@ -237,21 +233,3 @@ def is_alive(thread):
 
 def _as_it_is(output, asked=None):
     return output
-
-
-def checked(options):
-    """``options`` as Settings. ValueError for one that is unknown or out of range, or that an adapter has no use for."""
-    options = regrouped(options)
-    if unknown := [name for name in options if name not in TAKEN]:
-        raise ValueError(f"unknown option {', '.join(unknown)}: an adapter takes {', '.join(TAKEN)}")
-    return Settings(**options)
-
-
-def require_sigmas(schedule):
-    """Raise ValueError for a schedule on which nothing can be forecast."""
-    sigmas = schedule.sigmas
-    for sigma, following in pairwise(sigmas):
-        if not sigma > following >= 0:
-            raise ValueError(f"sigmas={sigma:.4g}, {following:.4g}: give falling sigmas down to 0, as the sampler walks them")
-    if len(sigmas) < 2:
-        raise ValueError(f"sigmas: {len(sigmas)} are no schedule; give those of the sampler, the last one included")

@@ -12,6 +12,7 @@ from ..hosts import Stepping
 from ..report import Report
 from ..steps import DPMPP2M, LinearMultistep
 from .core import UNKNOWN, Forecaster
+from .given import checked
 
 ONCE = Stepping(visits=1, noisy=False)  # an output a step, at its beginning
 SAMPLERS = {  # the functions that are known to add no noise: k-diffusion's, and those that ComfyUI has beside them
@@ -30,15 +31,21 @@ class Forecasting:
 
     ``model`` gives the denoised x, guided if there is guidance; its attributes are this one's, since samplers and wrappers read
     ``model.inner_model``. ``sigmas`` (n,) are those that the sampler is given, and ``sampler`` is that function; one that is not
-    in ``SAMPLERS``, or left out, is taken to add noise, and one in ``ADAPTIVE`` has all of its outputs computed. ``options`` are
-    a ``Forecaster``'s, ``scale`` among them, and so are the ValueErrors. One instance serves any number of pictures, one after
+    in ``SAMPLERS``, or left out, is taken to add noise, and one in ``ADAPTIVE`` has all of its outputs computed. ``scale``
+    and ``options`` are a ``Forecaster``'s, and so are the ValueErrors. One instance serves any number of pictures, one after
     the other.
     """
 
     def __init__(
-        self, model: Callable[..., torch.Tensor], sigmas: torch.Tensor, sampler: Callable | None = None, **options
-    ) -> None:
-        self._model, self._forecaster = model, forecaster(sampler, sigmas, movable=True, **options)
+        self, model: Callable[..., torch.Tensor], sigmas: torch.Tensor, sampler: Callable | None = None, *,
+        scale: float = math.inf, **options,
+    ) -> None:  # fmt: skip
+        checked(options)
+        if not callable(model):
+            raise ValueError(f"model={model!r}: give what the sampler calls, model(x, sigma, **extra_args)")
+        if sigmas is None:
+            raise ValueError("sigmas=None: give those that the sampler is given")
+        self._model, self._forecaster = model, forecaster(sampler, sigmas, scale, movable=True, **options)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kwargs) -> torch.Tensor:
         return self._forecaster.visit(x, sigma, partial(self._model, **kwargs))

@@ -13,7 +13,8 @@ import torch
 
 from ..report import Report
 from ..settings import AUTO
-from .core import Forecaster, checked, is_alive
+from .core import Forecaster, is_alive
+from .given import checked
 from .schedulers import Walk, relation
 
 logger = logging.getLogger(__name__)

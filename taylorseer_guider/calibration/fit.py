@@ -1,7 +1,7 @@
 """A calibration from beginning to end: from a few runs of the user's own model to solvers that serve all later ones."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,7 @@ from ..calibration_file import MOST_HELD, Calibration
 from ..hosts import stepping
 from ..settings import Settings
 from ..shim import Skipping
-from ..values import positive_number, whole_number
+from ..values import brief, path_of, plain, positive_number, whole_number
 from .budgets import Start, alone, most_calls, solved
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
@@ -30,8 +30,8 @@ def calibrated(
     sampler, denoiser, runs, calls, *, scales, degree, history, low, substeps, refine, start, peak, seed, folder, progress,
 ):  # fmt: skip
     """See ``taylorseer_guider.calibrate``."""
-    runs = list(runs)
-    budgets = _checked(sampler, runs, calls, history, substeps, refine, peak)
+    runs, budgets = _checked(sampler, denoiser, runs, calls)
+    _check_numbers(history, substeps, refine, peak, seed, low, folder)
     scales, told = scales_to_walk(sampler.guider.scale, scales, degree)
     fitted = replace(describe(sampler, stepping(sampler), sampler.guider, ()), sampler=EULER, scales=told)
     with Progress(progress) as bar:
@@ -70,18 +70,32 @@ def calibrated(
     return calibration
 
 
-def _checked(sampler, runs, calls, history, substeps, refine, peak):
-    """The budgets, sorted. Raises ValueError for what cannot be asked for."""
+def _checked(sampler, denoiser, runs, calls):
+    """(the runs, the budgets, sorted). Raises ValueError for what cannot be asked for."""
     if not isinstance(getattr(sampler, "guider", None), Skipping):
         found = type(getattr(sampler, "guider", None)).__name__
         raise ValueError(f"the sampler's guider is {found}; name taylorseer_guider.TaylorSeerGuider in its guider_config")
+    if not callable(denoiser):
+        raise ValueError(f"denoiser={brief(denoiser)}: give what the sampler calls")
+    if not isinstance(runs, Iterable) or isinstance(runs, (str, Mapping)):
+        raise ValueError(f"runs={brief(runs)}: give a list of dictionaries, the keyword arguments of a run each")
+    runs = list(runs)
     if not runs:
         raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
-    budgets = list(calls) if isinstance(calls, (Sequence, set)) else [calls]
+    for n, run in enumerate(runs):
+        if not isinstance(run, Mapping) or not torch.is_tensor(run.get("x", torch.empty(0))):
+            raise ValueError(f"run {n}={brief(run)}: give a dictionary of the sampler's keyword arguments, x a tensor")
+    calls = plain(calls)
+    budgets = list(calls) if isinstance(calls, Iterable) and not isinstance(calls, (str, Mapping)) else [calls]
     if not budgets:
         raise ValueError(f"calls={calls!r}: give a number of calls, or a list of them")
-    for count in budgets:
+    for count in map(plain, budgets):
         whole_number("calls", count, 1, "how many calls a run makes")
+    return runs, sorted({int(count) for count in budgets})
+
+
+def _check_numbers(history, substeps, refine, peak, seed, low, folder):
+    """Raises ValueError for options that are out of range."""
     whole_number("history", history, 1, "outputs that an answer may weigh")
     whole_number("substeps", substeps, 1, "steps of the reference between two sigmas")
     whole_number("refine", refine, 0, "gradients of each budget; 0: none")
@@ -91,7 +105,10 @@ def _checked(sampler, runs, calls, history, substeps, refine, peak):
     if refine and torch.is_inference_mode_enabled():
         why = "torch.inference_mode lets no gradient through"
         raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")
-    return sorted(set(budgets))
+    whole_number("seed", seed, 0, "that of the random numbers of the first run")
+    if not isinstance(low, bool):
+        raise ValueError(f"low={low!r}: give true or false")
+    path_of("folder", folder, "a folder for recordings, not ")
 
 
 def _warn_of_copies(probes, runs):

@@ -90,8 +90,13 @@ class Journal:
 
     def reference(self, run):
         """The Reference of the run of this number, mapped into memory where it lies in the folder; None if there is none."""
-        found = _loaded(self.folder and self.folder / f"solution-{run}.pt", mmap=True)
-        return Reference(**found) if found else None
+        path = self.folder and self.folder / f"solution-{run}.pt"
+        found = _loaded(path, mmap=True)
+        try:
+            return None if found is None else Reference(**found)
+        except TypeError:
+            logger.warning("%s holds something else, and is made again", path)
+            return None
 
     def keep_reference(self, run, reference):
         """``reference``, from the folder if there is one: then its tensors take no memory."""
@@ -99,7 +104,7 @@ class Journal:
             return reference
         with replacing(self.folder / f"solution-{run}.pt") as draft:
             torch.save(vars(reference), draft)
-        return self.reference(run)
+        return self.reference(run) or reference
 
     # Refinements: how far a budget was moved, with how many gradients, and what it is judged by.
 
@@ -122,7 +127,7 @@ def _loaded(path, **options):
     if path is None or not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True, **options)
+        return torch.load(str(path), weights_only=True, **options)  # torch 2.2 maps no Path
     except Exception as error:  # a file cut short raises one of many kinds
         logger.warning("%s cannot be read (%s), and is made again", path, first_line(error))
         return None

@@ -8,7 +8,7 @@ solved over runs at all scales at once.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -28,11 +28,14 @@ def scales_to_walk(own, scales, degree):
     """
     if scales is None:
         return [own], (float(own),)
-    if not isinstance(scales, (Sequence, set)):
+    if not isinstance(scales, Iterable) or isinstance(scales, (str, Mapping)):
         raise ValueError(f"scales={scales!r}: give a list of two or more; for one scale, build the guider with it")
     try:
-        scales = sorted({float(scale) for scale in scales})
-    except (TypeError, ValueError):
+        given = list(scales)
+        if any(isinstance(scale, (str, bool)) for scale in given):
+            raise TypeError
+        scales = sorted({float(scale) for scale in given})
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"scales={scales!r}: give numbers above 0, such as [1.5, 2, 3]") from None
     if len(scales) < 2 or not all(math.isfinite(scale) and scale > 0 for scale in scales):
         raise ValueError(f"scales={scales}: give two or more different numbers above 0; for one scale, build the guider with it")

@@ -1,5 +1,8 @@
 """Calibrating a job's sampler on crops of pictures, and measuring a calibration on crops of others."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -7,6 +10,7 @@ from tqdm import tqdm
 from .. import calibrate, tiny
 from ..engines.errors import UserError, explained
 from ..engines.pictures import find_pictures, readable
+from ..settings import DECIDED, MOVED
 from ..tiny.photographs import HELD_OUT, TRAINING, photograph
 from .figures import psnr
 from .job import Job, rehearse
@@ -29,7 +33,8 @@ def crops(images, count, sizes, factor, rng):
         size = sizes[n % len(sizes)] // factor * factor
         large = [image for image in images if min(image.shape[:2]) >= size]
         if not size or not large:
-            why = "give a smaller --crop or --check-crop, or larger pictures"
+            least = f"give a --crop or --check-crop of {factor} or more: pictures are shrunk {factor} times"
+            why = "give a smaller --crop or --check-crop, or larger pictures" if size else least
             raise UserError(f"no picture is {size} pixels high and wide; {why}")
         image = large[n % len(large)]
         top, left = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
@@ -104,7 +109,8 @@ def calibrate_all(args):
     smalls = list(crops(measure_on, args.check, args.check_crop, engine.factor, rng))  # now, so that a mistake costs nothing
     path = args.measure or args.out
     if not args.measure:
-        fit(job, engine, args, fit_crops).save(path)
+        require_undecided(job, args)
+        save(fit(job, engine, args, fit_crops), path)
     for calls in args.budgets:
         rehearse(job.sampler(calibration=str(path), calls=calls))
     with explained("sampler_config", "its run failed"):
@@ -114,6 +120,28 @@ def calibrate_all(args):
     where = "crops of pictures that were not fitted" if measure_on is not fit_on else "crops of the same pictures"
     print(f"{path}: {fitted}PSNR in dB on {args.check} {where}, mean/worst{at}")
     print(table(rows))
+
+
+def require_undecided(job, args):
+    """UserError where the calibration that is to be fitted could not be measured afterwards, as the options have it."""
+    params = job.config.sampler_config.params.guider_config.get("params") or {}
+    for name in params:
+        if name in DECIDED or name in MOVED:
+            raise UserError(f"sampler_config.params.guider_config.params.{name}: a calibration decides it; leave it out")
+    if args.scales and not min(args.scales) <= args.scale <= max(args.scales):
+        raise UserError(f"--scale {args.scale:g}: it is to be measured at one from {min(args.scales):g} to {max(args.scales):g}")
+    for calls in args.budgets:
+        rehearse(job.sampler(calibration=None, calls=calls))
+
+
+def save(calibration, path):
+    """Write the file; elsewhere, and UserError that says where, if it cannot be written now that it has cost so much."""
+    try:
+        calibration.save(path)
+    except OSError as error:
+        spare = Path(tempfile.mkdtemp(prefix="taylorseer-")) / path.name
+        calibration.save(spare)
+        raise UserError(f"--out {path}: cannot be written ({error.strerror or error}); it is in {spare} instead") from None
 
 
 def fit(job, engine, args, smalls):

@@ -1,6 +1,7 @@
 """What commands say to the person who runs them. Nothing here imports torch: ``--help`` and mistakes are answered at once."""
 
 import argparse
+import math
 import os
 import sys
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ CONFIGS = next(folder for folder in (PACKAGE / "configs", ROOT / "configs") if f
 OURS = "taylorseer_guider.TaylorSeerGuider"
 GUIDERS = {"taylorseer": OURS, "vanilla": "VanillaCFG", "identity": "IdentityGuider"}
 PHOTOGRAPHS = ("chelsea", "coffee")  # that the embedded model was not trained on
+DEMO = "einops", "matplotlib", "numpy", "PIL", "safetensors", "skimage", "sklearn", "torchmetrics", "tqdm"  # of the extra
 PATHS = {  # flags that name what an engine is built from: its parameters of the same name
     "infdit_root": "a checkout of Inf-DiT (git clone https://github.com/THUDM/Inf-DiT)",
     "network": "Inf-DiT's checkpoint (mp_rank_00_model_states.pt; the checkout's README links it)",
@@ -100,6 +102,21 @@ def whole(least, most):
     return convert
 
 
+def above(least):
+    """The type of an option: a finite number above ``least``."""
+
+    def convert(text):
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: give a number above {least:g}")
+        return value
+
+    return convert
+
+
 def exit_code(name, work, mistakes, kept):
     """Run ``work()``. Its code, or 0; 2 after one line on one of ``mistakes``; 130 where it was stopped, saying what is kept."""
     for stream in (sys.stdout, sys.stderr):
@@ -107,6 +124,11 @@ def exit_code(name, work, mistakes, kept):
             stream.reconfigure(errors="backslashreplace")  # a name that it cannot encode ends no work
     try:
         return work() or 0
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in DEMO:
+            raise
+        print(f'{name}: needs the package {error.name}: pip install "taylorseer-guider[demo]"', file=sys.stderr)
+        return 2
     except mistakes as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ A PNG, a table and a JSON file for each picture. The run is the model's own, wit
 import argparse
 from pathlib import Path
 
-from .command import PHOTOGRAPHS, Parser, add_model_options, exit_code, parsed, whole
+from .command import PHOTOGRAPHS, Parser, above, add_model_options, exit_code, parsed, whole
 
 PROG = "taylorseer-trajectory"
 
@@ -23,7 +23,7 @@ def parse(argv, prog=PROG):
     add("--num-steps", type=int, help="steps of the schedule")
     add("--scale", type=float, help="guidance scale")
     add("--seed", type=whole(0, 2**62), default=0)
-    add("--db", type=float, default=45.0, help="how near to the full run is near enough, in dB")
+    add("--db", type=above(0), default=45.0, help="how near to the full run is near enough, in dB")
     add("--check", type=whole(1, 10_000), nargs="+", default=[], metavar="CALLS", help="also make real runs with so many calls")
     add_model_options(add)
     parser.set_defaults(guider="taylorseer")

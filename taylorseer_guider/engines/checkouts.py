@@ -64,7 +64,7 @@ def read_weights(path, flag, key):
     except KeyError:
         raise UserError(f"{flag} {path}: holds no entry `{key}`; this is another kind of checkpoint") from None
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, EOFError, TypeError) as error:
-        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+        if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error)):
             remedy = f'if you trust it, torch.save({{"{key}": torch.load(FILE, weights_only=False)["{key}"]}}, NEW) once'
             raise UserError(f"{flag} {path}: holds more than tensors ({found[1]}); {remedy}") from None
         raise UserError(f"{flag} {path}: not a checkpoint that can be read; get it again") from None
@@ -72,7 +72,7 @@ def read_weights(path, flag, key):
 
 def _read_torch(path):
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)  # torch 2.2 maps no Path
     except RuntimeError:  # written before torch 1.6: cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -8,9 +8,10 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import CFGGuider
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from taylorseer_guider.adapters.core import checked
+from taylorseer_guider.adapters.given import checked
 from taylorseer_guider.adapters.k_diffusion import forecaster, stepping
 from taylorseer_guider.adapters.schedulers import of_shares
 from taylorseer_guider.settings import regrouped
@@ -50,7 +51,7 @@ def read(options):
     """The lines of YAML ``options`` as a dictionary. ValueError where they are none."""
     try:
         found = OmegaConf.to_container(OmegaConf.create(options))
-    except (YAMLError, AssertionError):  # no YAML; a single number
+    except (YAMLError, OmegaConfBaseException, ValueError, AssertionError):  # no YAML; a single number
         found = None
     if not isinstance(found, dict):
         raise ValueError(f"options={options!r}: give one option a line, such as interval: 3")
@@ -84,7 +85,7 @@ def begun(options, guider, sampler, sigmas):
         logger.info("TaylorSeer: calls=%d, and there are %d steps: the model is run at each of them", options["calls"], steps)
         options = {**options, "calls": steps}
     if flows(guider) and stepping(function).method is None:
-        options = {**options, "forecast": {"quantity": "denoised", **options.get("forecast", {})}}
+        options = {**options, "forecast": {"quantity": "denoised", **(options.get("forecast") or {})}}
     return forecaster(function, sigmas, guider.cfg if type(guider) is CFGGuider else math.inf, **options)
 
 
