@@ -10,7 +10,7 @@ import torch
 
 from .files import first_line
 
-LARGEST, MOST = 1e300, 2**62  # numbers and whole numbers beyond which there is nothing to be meant
+MOST = 2**62  # whole number beyond which there is nothing to be meant
 HELD = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null")  # that YAML means something by, and no file's name
 
@@ -19,8 +19,15 @@ def finite_number(name, value, remedy):
     """Raise ValueError unless ``value`` is a finite real number."""
     if isinstance(value, str):
         remedy = "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
-    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < math.inf or abs(value) > LARGEST:
+    if isinstance(value, bool) or not isinstance(value, Real) or not _is_finite(value):
         raise ValueError(f"{name}={brief(value)}: give a finite number; {remedy}")
+
+
+def _is_finite(value):
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can be
+        return False
 
 
 def positive_number(name, value, remedy):
