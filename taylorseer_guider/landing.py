@@ -35,10 +35,10 @@ from .interpolate import Interpolate
 from .plan import evenly
 from .report import CALL
 from .schedule import NEAR
+from .settings import USUAL_SCALE
 from .steps import Step
 
 STEADY = 4.5  # the longest gap in log(sigma), times the guidance scale, after which x is wholly put right
-USUAL = 5.0  # guidance scale where none is known
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
 
 
@@ -140,7 +140,7 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     Of a tensor of scales, as video guiders have, the largest counts. ValueError where the settings do not fit the schedule.
     """
     scale = float(scale.max()) if torch.is_tensor(scale) else scale
-    strength = scale if math.isfinite(scale) else USUAL
+    strength = scale if math.isfinite(scale) else USUAL_SCALE
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     falls = bool(schedule.nodes) and all(a >= b for a, b in pairwise(schedule.nodes))
     spreads = falls and (movable if lands else stepping.noisy)  # others stay near their own steps by calling at every second node

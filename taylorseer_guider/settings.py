@@ -13,6 +13,7 @@ from .values import device_of, dtype_of, one_of, path_of, positive_number, step_
 logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
 AUTO = "auto"  # what suits the sampler
+USUAL_SCALE = 5.0  # of guidance, where nothing is said of it
 STRONG = 2.0  # guidance scale from which forecasts are of order 1 at most
 
 

@@ -10,7 +10,7 @@ import torch
 
 from .files import first_line
 from .hosts import HOSTS, only_host
-from .settings import OPTIONS
+from .settings import OPTIONS, USUAL_SCALE
 from .shim import Skipping
 from .standalone.config import get_obj_from_str
 from .values import finite_number
@@ -20,7 +20,7 @@ class LeftOut(float):
     """A number that stands where nobody gave one."""
 
 
-USUAL = LeftOut(5.0)  # guidance scale where nothing is said of it
+USUAL = LeftOut(USUAL_SCALE)
 SCALE_REMEDY = "5.0 is usual, 0 and 1 need no unconditional branch"
 
 

@@ -16,7 +16,7 @@ from .solver import KEPT, Solver
 from .theory import policy_over, weights_of
 from .walk import fit
 
-CLEAR = 6.0  # dB
+CLEAR = 6.0  # dB by which weights that land must be nearer: to what they were fitted to they are nearer than to all else
 
 
 def alone(sigmas, history):

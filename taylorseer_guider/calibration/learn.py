@@ -28,7 +28,7 @@ BRANCHES, ONE = 1, (1.0,)  # the guided output as it is, whatever its scale
 PARTS, FAINT = 32, 1e-3  # of a sample; share of the mean square error by which a part may miss as it likes
 FLAT = 1e-3  # share of a picture's mean square that its variance is at least
 LOST = 0.5  # share of a picture's variance by which `calls` alone has missed it, and made another one
-AGREED = 5.0  # dB
+AGREED = 5.0  # dB by which two corrections must be nearer to each other than `calls` alone is to either
 ENOUGH = 4  # calls of what is aimed at for each one of what is learnt: more bring nothing
 WALKS = 2  # with real calls: of `calls` alone, and of what is learnt; what is left goes to what is aimed at
 
