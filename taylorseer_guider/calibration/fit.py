@@ -83,8 +83,8 @@ def _checked(sampler, denoiser, runs, calls):
     if not runs:
         raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
     for n, run in enumerate(runs):
-        if not isinstance(run, Mapping) or not torch.is_tensor(run.get("x", torch.empty(0))):
-            raise ValueError(f"run {n}={brief(run)}: give a dictionary of the sampler's keyword arguments, x a tensor")
+        if not isinstance(run, Mapping):
+            raise ValueError(f"run {n}={brief(run)}: give a dictionary of the sampler's keyword arguments")
     calls = plain(calls)
     budgets = list(calls) if isinstance(calls, Iterable) and not isinstance(calls, (str, Mapping)) else [calls]
     if not budgets:
