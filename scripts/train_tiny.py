@@ -20,7 +20,9 @@ def arguments():
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--crispness", type=float, default=0.0, help="above 0: crisp photographs are seen more often")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", default="bf16-mixed", help="Lightning's name for it")
+    parser.add_argument(
+        "--precision", default="bf16-mixed", help="Lightning's name for it; 32-true is faster on a CPU without bfloat16"
+    )
     parser.add_argument("--init", type=Path, metavar="WEIGHTS", help="start from these weights, not from fresh ones")
     parser.add_argument(
         "--teacher", type=Path, metavar="WEIGHTS", help="learn photographs whose coarse detail is nearer to these weights' mean"

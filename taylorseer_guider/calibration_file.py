@@ -163,7 +163,6 @@ class Calibration:
         top = Reader(data, "the file")
         if (version := top.get("format")) not in FORMATS:
             raise ValueError(f"format is {brief(version)}, this version reads {' and '.join(map(repr, FORMATS))}")
-        top.only("format", "sampler", "guider", "scale", "scales", "sigmas", "branches", "history", "calls", "about", "budgets")
         if version == FREE and "scale" in data and "scales" in data:
             raise ValueError("it has both `scale` and `scales`")
         alone = version == ONE_SCALE or (version == FREE and "scale" in data)

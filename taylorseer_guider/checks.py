@@ -54,7 +54,10 @@ def _harmless(text):
     calibration is. They are the very ones that are parsed, in UTF-8, with one kind of line: a parser that knows more of either
     would read what nobody has looked at.
     """
-    text = LINES.sub("\n", text.decode("utf-8-sig"))
+    try:
+        text = LINES.sub("\n", text.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8; save it as one") from None
     if found := NOT_OURS.search(text):
         raise ValueError(f"a calibration has no {brief(found[0])}")
     if max(accumulate(BRACKETS[each] for each in re.findall(r"[][{}]", text)), default=0) > DEEPEST:

@@ -1,6 +1,7 @@
 """What one guider has learnt from its own full runs, and the file that it may be kept in."""
 
 import logging
+import math
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ from .files import first_line
 from .hosts import stepping
 from .learnt import Learnt
 from .policy import Everything, Keep
-from .values import finite_number, same_scale
+from .values import same_scale
 
 logger = logging.getLogger(__name__)
 LIMIT = 256 << 20  # bytes of a recording
@@ -48,9 +49,8 @@ class Learner:
         found = Calibration.load(self._path, "learn")
         try:
             learnt, shape, prints = Learnt.of(found, self.settings.calls), found.about["shapes"][0], found.about["fingerprint"]
-            for number in (*shape, *prints):
-                finite_number("about", number, "")
-            if not isinstance(prints, list) or not shape or not all(isinstance(length, int) for length in shape):
+            whole = isinstance(prints, list) and shape and all(isinstance(length, int) for length in shape)
+            if not whole or not all(map(math.isfinite, prints)):
                 raise TypeError
         except (KeyError, IndexError, TypeError):
             raise ValueError(f"learn={str(self._path)!r}: it was not learnt, or not whole; remove it, or name another") from None

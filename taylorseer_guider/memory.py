@@ -51,7 +51,7 @@ class Memory:
             except IndexError:  # another thread has it
                 break
             if kept.is_free(size):
-                found = torch.empty(0, dtype=dtype).set_(kept.storage, 0, shape)
+                found = torch.empty(0, dtype=dtype, device="cpu").set_(kept.storage, 0, shape)
                 self._kept.append(kept)
                 return found
             self._kept.append(kept)

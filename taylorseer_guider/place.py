@@ -1,9 +1,10 @@
 """Where a sampler is on its schedule: by the steps that it announces, else by its visits and what is known of how it steps."""
 
 import math
+from functools import cached_property
 
 from .schedule import NEAR
-from .trust import transformed
+from .trust import transformed, wrapped
 
 
 class Place:
@@ -35,9 +36,9 @@ class Place:
         """
         if key.device.type != "cpu" and self.expects_more():
             return self.schedule.rounded(key.dtype)[self.step + len(self.visited)]
-        if transformed(key):
+        if transformed(key) or wrapped(key):
             return math.nan
-        shared = set(key.flatten().tolist())
+        shared = set((key.real if key.is_complex() else key).flatten().tolist())
         return shared.pop() if len(shared) == 1 else math.nan
 
     def node(self, key, dtype):
@@ -56,8 +57,12 @@ class Place:
 
     def is_over(self, made):
         """Whether a loop that announces no steps has ``made`` all of its visits, as far as it is known how many."""
-        steps = range(len(self.schedule.keys) - 1)
-        return self.step is None and bool(self.visits) and made >= sum(map(self._visits_of, steps))
+        return self.step is None and bool(self.visits) and made >= self._in_all
+
+    @cached_property
+    def _in_all(self):
+        """How many visits the steps of the schedule make."""
+        return sum(map(self._visits_of, range(len(self.schedule.keys) - 1)))
 
     def _stays(self):
         """Whether the step that was announced goes from one sigma to the same, and has visits to come, which are no tiles."""

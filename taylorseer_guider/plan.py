@@ -52,7 +52,7 @@ def spread(sigmas, calls):
     """
     require_room(sigmas, calls)
     last = sigmas[-1] / 2
-    place = torch.tensor([above(sigma, sigmas[0], last) for sigma in (*sigmas, last)], dtype=torch.float64)
+    place = torch.tensor([above(sigma, sigmas[0], last) for sigma in (*sigmas, last)], dtype=torch.float64, device="cpu")
     gaps = (place[:-1, None] - place).square()
     gaps.masked_fill_(torch.ones_like(gaps, dtype=torch.bool).tril(), math.inf)  # calls go on
     gaps, rest, following = gaps[:, :-1], gaps[:, -1], []  # ``rest``: the least sum from each node on
@@ -116,7 +116,7 @@ def require_room(sigmas, calls):
 
 def nearest(sigmas, wanted):
     """Indices of the ``sigmas`` nearest to those ``wanted``, in log(sigma): rising, distinct, the first one first."""
-    places, never = torch.tensor(sigmas, dtype=torch.float64).log(), torch.tensor([math.inf], dtype=torch.float64)
+    places, never = (torch.tensor(each, dtype=torch.float64, device="cpu") for each in (list(map(math.log, sigmas)), [math.inf]))
     costs, before = torch.full_like(places, math.inf), []  # by the newest index, which index came before
     costs[0] = 0
     for each in wanted[1:]:

@@ -59,7 +59,7 @@ class Recording:
         self.scale = scale
         whole, each = x[0].numel(), len(x) * self.count * 2 * 4  # bytes for an element of each sample
         count = max(min(whole, ELEMENTS, self.limit // each), 1)
-        self.elements = torch.linspace(0, whole - 1, count, dtype=torch.float64).round().long()
+        self.elements = torch.linspace(0, whole - 1, count, dtype=torch.float64, device="cpu").round().long()
         self.x, self.output = x.detach().clone(), guided.detach().clone()
 
     def _look(self, device):

@@ -17,7 +17,7 @@ from .place import Place
 from .recording import Recording
 from .report import CALL, FORECAST, Report, Visit
 from .steps import Answers
-from .trust import REASONS, Trust, reason_to_call
+from .trust import REASONS, Trust, reason_to_call, unfit
 
 OUTPUT = (
     "the guided output at step {visit.step}, sigma {visit.sigma} is not finite and was not kept; look at the denoiser's inputs "
@@ -196,6 +196,9 @@ class Run:
 
     def _called(self, asked, denoised, combine, again):
         visit, keep = asked.visit, self.policy.keep
+        if keep.count and visit.reason not in REASONS and (why := unfit(denoised)):
+            visit.reason = why
+            self.trust.doubt(why)
         if not keep.count or visit.reason in REASONS:
             return own(combine(denoised), denoised)
         apart = keep.branches > 1

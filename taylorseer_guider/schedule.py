@@ -8,6 +8,14 @@ NEAR = 1e-5  # relative distance below which two sigmas are one: samplers reach 
 ROUNDED = 4 * torch.finfo(torch.bfloat16).eps  # the same where hosts hand them over in the dtype of x
 
 
+def numbers(tensor):
+    """The list of a ``tensor`` of one axis. Up to torch 2.4 ``tolist`` fails where torch.func follows it, ``item`` does not."""
+    try:
+        return tensor.tolist()
+    except RuntimeError:
+        return [each.item() for each in tensor]
+
+
 class Schedule:
     """The keys of a run, in the order in which a sampler visits them, and the sigmas that they stand for.
 
@@ -19,7 +27,7 @@ class Schedule:
 
     def __init__(self, keys, rising=False, visits=None):
         self._keys = keys.detach().double().cpu()
-        self.rising, self.keys = rising, [key.item() for key in self._keys]  # which torch.func lets through
+        self.rising, self.keys = rising, numbers(self._keys)
         self.sigmas = [self.sigma(key) for key in self.keys]
         self.nodes = self.sigmas[:-1] if rising or visits == 1 else [sigma for sigma in self.sigmas if sigma > 0]
         self._rounded = {}  # dtype -> (the keys rounded to it, the index of each): hosts hand them over in the dtype of x
@@ -44,7 +52,7 @@ class Schedule:
     def rounded(self, dtype):
         """The keys as a host of ``dtype`` hands them over."""
         if dtype not in self._rounded:
-            keys = [key.item() for key in self._keys.to(dtype)]
+            keys = numbers(self._keys.to(dtype))
             nodes = {}
             for node, key in enumerate(keys[: len(self.nodes)]):
                 nodes.setdefault(key, []).append(node)

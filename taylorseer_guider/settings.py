@@ -12,6 +12,7 @@ from .values import device_of, dtype_of, one_of, path_of, positive_number, step_
 
 logger = logging.getLogger(__name__)
 REPEATS = ("reuse", "later", "compute")
+MOST_ORDER = 100  # of a forecast: more outputs than that no schedule has use for
 AUTO = "auto"  # what suits the sampler
 USUAL_SCALE = 5.0  # of guidance, where nothing is said of it
 STRONG = 2.0  # guidance scale from which forecasts are of order 1 at most
@@ -108,7 +109,7 @@ class Settings:
         if self.interval is not None:
             whole_number("interval", self.interval, 1, "1 calls the denoiser at every node, 3 at every third")
         if self.max_order is not None:
-            whole_number("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two")
+            whole_number("max_order", self.max_order, 0, "0 reuses the newest output, 1 draws a line through two", MOST_ORDER)
         one_of("repeat_visits", self.repeat_visits, REPEATS)
         if self.step_threshold is not None:
             positive_number("step_threshold", self.step_threshold, "a distance in sigma beyond which a node is called")

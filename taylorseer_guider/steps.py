@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 
 from .forecast import newton_weights, nonzero, weighted_sum
-from .trust import transformed
+from .trust import unfit
 
 
 class Step(Protocol):
@@ -137,13 +137,16 @@ class Answers:
         if not self.step.earlier:
             return
         oldest = self._told.pop().kept if len(self._told) == self.step.earlier else None
-        if visit.node is None or visit.sigma is None or not torch.is_tensor(answer) or transformed(answer):
+        if visit.node is None or visit.sigma is None or not torch.is_tensor(answer) or unfit(answer):
+            self._told.clear()
+            return
+        of_x, of_answer = self.step.kept(visit.sigma)
+        if of_x and answer.shape != x.shape:  # one that the host broadcasts
             self._told.clear()
             return
         if oldest is None or (oldest.shape, oldest.dtype, oldest.device) != (answer.shape, answer.dtype, answer.device):
             with torch.inference_mode(False):  # so that visits may write into it in either mode
                 oldest = torch.empty_like(answer, memory_format=torch.contiguous_format)
-        of_x, of_answer = self.step.kept(visit.sigma)
         pairs = [(of_answer, answer), (of_x, x.to(answer.device))]
         weights, tensors = nonzero(pairs)
         sigma = self.schedule.nodes[visit.node]

@@ -5,6 +5,7 @@ import math
 
 import torch
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 logger = logging.getLogger(__name__)
 REASONS = {  # for a call that nothing is remembered of, and what the log says of it, once a run
@@ -14,6 +15,8 @@ REASONS = {  # for a call that nothing is remembered of, and what the log says o
     "several outputs": "the denoiser returns something else than one tensor, and a forecast has nothing in its place",
     "gradients": "gradients are recorded, and a forecast has none; sample under torch.no_grad() to forecast",
     "no common sigma": "the samples of the batch are at different sigmas",
+    "complex numbers": "x or the output is complex, and what is held and weighed is real",
+    "wrapped": "x or the output is a tensor that wraps others, such as one that is spread over several machines",
     "infinite sigma": None,  # pure noise, where a schedule of alphas begins: nothing is wrong
     "zero sigma": None,  # a whole image, where one ends
     "tiled": "the sampler asks for several outputs at one sigma in one step, as for tiles, and history is that of one image",
@@ -79,11 +82,25 @@ def reason_to_call(x, sigma, gated):
     """
     if not gated:
         return "not gated"
-    if (torch.is_grad_enabled() and x.requires_grad) or transformed(x):
+    if why := unfit(x):
+        return why
+    if torch.is_grad_enabled() and x.requires_grad:
         return "gradients"
     if not 0 < sigma < math.inf:
         return {math.inf: "infinite sigma", 0: "zero sigma"}.get(sigma, "no common sigma")
     return None
+
+
+def unfit(tensor):
+    """Of ``REASONS``, why neither x nor an output that is this ``tensor`` can be weighed; None where it can."""
+    if transformed(tensor):
+        return "gradients"
+    return "complex numbers" if tensor.is_complex() else "wrapped" if wrapped(tensor) else None
+
+
+def wrapped(tensor):
+    """Whether ``tensor`` is of a class that wraps others, such as a DTensor, which do not mix with plain ones."""
+    return type(tensor) is not torch.Tensor and is_traceable_wrapper_subclass(tensor)
 
 
 def transformed(tensor):

@@ -4,23 +4,22 @@ import math
 import os
 import reprlib
 from collections.abc import Iterable
+from contextlib import suppress
+from difflib import get_close_matches
 from numbers import Integral, Real
 
 import torch
 
 from .files import first_line
 
-MOST = 2**62  # whole number beyond which there is nothing to be meant
 HELD = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 WORDS = ("true", "false", "yes", "no", "on", "off", "none", "null")  # that YAML means something by, and no file's name
 
 
 def finite_number(name, value, remedy):
     """Raise ValueError unless ``value`` is a finite real number."""
-    if isinstance(value, str):
-        remedy = "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
     if isinstance(value, bool) or not isinstance(value, Real) or not _is_finite(value):
-        raise ValueError(f"{name}={brief(value)}: give a finite number; {remedy}")
+        raise ValueError(f"{name}={brief(value)}: give a finite number; {quoted(value) or remedy}")
 
 
 def _is_finite(value):
@@ -37,10 +36,25 @@ def positive_number(name, value, remedy):
         raise ValueError(f"{name}={value!r}: give a number above 0; {remedy}")
 
 
-def whole_number(name, value, least, remedy):
-    """Raise ValueError unless ``value`` is a whole number from ``least`` up."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= MOST:
-        raise ValueError(f"{name}={brief(value)}: give a whole number from {least} up; {remedy}")
+def whole_number(name, value, least, remedy, most=math.inf):
+    """Raise ValueError unless ``value`` is a whole number from ``least`` up, and ``most`` at most."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+        wanted = f"of {most} at most" if whole and value > most else f"from {least} up"
+        raise ValueError(f"{name}={brief(value)}: give a whole number {wanted}; {quoted(value) or remedy}")
+
+
+def quoted(value):
+    """What to do about a number that was given as a text, as YAML reads one in quotes, and 1e-3; None where it is none."""
+    with suppress(TypeError, ValueError):
+        if isinstance(value, str) and float(value) is not None:
+            return "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
+    return None
+
+
+def misspelt(names, known):
+    """The first of ``names`` that one of the words ``known`` was probably meant by, but is not; None where there is none."""
+    return next((name for name in names if name not in known and get_close_matches(str(name), known)), None)
 
 
 def plain(value):

@@ -13,7 +13,7 @@ from .hosts import HOSTS, only_host
 from .settings import OPTIONS, USUAL_SCALE
 from .shim import Skipping
 from .standalone.config import get_obj_from_str
-from .values import finite_number
+from .values import finite_number, misspelt, quoted
 
 
 class LeftOut(float):
@@ -39,15 +39,15 @@ def class_by_name(guider_config):
     """The class that ``guider_config`` (``{target, params}``) names. ValueError for one that cannot be wrapped."""
     if not hasattr(guider_config, "keys") or not isinstance(guider_config.get("target"), str):
         raise ValueError(f"guider_config={guider_config!r}: give a mapping with `target` and, if needed, `params`")
-    if unknown := [str(key) for key in guider_config if key not in ("target", "params")]:
-        raise ValueError(f"guider_config.{unknown[0]}: unknown entry; it has `target` and, if needed, `params`")
+    if (unknown := misspelt(guider_config, ("target", "params"))) is not None:
+        raise ValueError(f"guider_config.{unknown}: unknown entry; it has `target` and, if needed, `params`")
     if not isinstance(given := guider_config.get("params"), (Mapping, type(None))):
         raise ValueError(f"guider_config.params={given!r}: give a mapping of the guider's parameters")
     named = f"guider_config.target={guider_config['target']!r}"
     try:
         found = get_obj_from_str(guider_config["target"])
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{named}: not found ({first_line(error)}); give package.module.Class of the host's guider") from error
+        raise ValueError(f"{named}: cannot be imported ({first_line(error)}); give package.module.Class") from error
     if isinstance(found, type) and issubclass(found, Skipping):
         raise ValueError(f"{named}: this guider cannot wrap itself; name the host's own")
     if not isinstance(found, type):
@@ -95,8 +95,8 @@ class Made:
         """(a Made, the guider) with ``params`` and, where the class takes one and nothing else is said of it, a ``scale``."""
         taken, said = _scale_parameter(wrapped), by_scale or not isinstance(scale, LeftOut)
         told = taken is not None and (said or ("scale" not in params and taken.default is taken.empty))
-        if not told and isinstance(params.get("scale"), (Real, str)):
-            finite_number("guider_config.params.scale", params["scale"], SCALE_REMEDY)
+        if not told and (isinstance(given := params.get("scale"), Real) or quoted(given)):
+            finite_number("guider_config.params.scale", given, SCALE_REMEDY)
         built = build(wrapped, {**params, "scale": +scale} if told else params)
         return cls(wrapped, params, by_scale, hasattr(built, "scale")), built
 

@@ -51,7 +51,15 @@ MISTAKES = [
     (["--check", 0], "give a whole number from 1"),
     (["--crop", -8], "give a whole number from 1"),
     (["--crop", 3], "no picture is 0 pixels high and wide; give a --crop or --check-crop of 4 or more"),
-    (["--scales", 1, 2, "--scale", 9], "--scale 9: it is to be measured at one from 1 to 2"),
+    (["--scales", 1, 2, "--scale", 9], "scale=9: it is to be measured at one from 1 to 2"),
+    (
+        ["sampler_config.params.guider_config.params.scale=9", "--scales", 1, 2],
+        "scale=9: it is to be measured at one from 1 to 2",
+    ),
+    (
+        ["sampler_config.params.guider_config.params.learn=true", "sampler_config.params.guider_config.params.calls=3"],
+        "params.learn: a calibration decides it",
+    ),
     (["sampler_config.params.guider_config.params.interval=3"], "params.interval: a calibration decides it; leave it out"),
     (["sampler_config.params.guider_config.params.plan.nodes=[0,3]"], "params.plan: a calibration decides it"),
     (["--seed", -1], "give a whole number from 0"),

@@ -151,7 +151,7 @@ def test_what_is_left_out_is_counted_in_runs_and_not_again_for_each_scale():
         ({"scales": [True, 2]}, r"scales=\[True, 2\]: give numbers above 0"),
         ({"low": "yes"}, "low='yes': give true or false"),
         ({"seed": None}, "seed=None: give a whole number"),
-        ({"seed": 2**64}, "seed=18446744073709551616: give a whole number"),
+        ({"seed": 2**64}, "seed=18446744073709551616: give a whole number of 18446744073709551615 at most"),
         ({"calls": "8"}, "calls='8': give a whole number"),
         ({"runs": None}, "runs=None: give a list of dictionaries"),
         ({"runs": {"x": torch.ones(1)}}, "runs=.*give a list of dictionaries"),
@@ -181,4 +181,18 @@ def test_a_recording_of_something_else_is_made_again(problem, tmp_path, caplog):
         torch.save(other, tmp_path / "solution-0.pt")
         again = calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, given, **QUICK, folder=tmp_path)
         assert again.budgets == plain.budgets
-    assert "solution-0.pt holds something else, and is made again" in caplog.text
+    (move,) = tmp_path.glob("refined-*.pt")
+    torch.save({"a": 1}, move)
+    assert calibrate(sampler("HeunEDMSampler", scale=SCALE), problem, given, **QUICK, folder=tmp_path).budgets == plain.budgets
+    for name in ("solution-0.pt", move.name):
+        assert f"{name} holds something else, and is made again" in caplog.text
+
+
+@pytest.mark.parametrize("refine", [0, 1])
+def test_another_default_device_changes_nothing(problem, refine):
+    built, given = sampler("HeunEDMSampler", scale=SCALE), runs(problem, 1, 12)
+    sigmas = built.discretization(built.num_steps)
+    built.discretization = lambda *_, **__: sigmas
+    expected = calibrate(built, problem, given, **{**QUICK, "refine": refine})
+    with torch.device("meta"):
+        assert calibrate(built, problem, given, **{**QUICK, "refine": refine}).budgets == expected.budgets

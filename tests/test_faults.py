@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loops import by_hand, last, said
-from problems import OURS, SAMPLERS, VANILLA, GaussianMixture, sampler, sampler_config
+from problems import IDENTITY, OURS, SAMPLERS, VANILLA, GaussianMixture, sampler, sampler_config
 from taylorseer_guider.standalone import sampling
 from taylorseer_guider.standalone.config import append_dims
 
@@ -294,3 +294,49 @@ def test_a_loop_by_hand_has_no_tiles(name, announced, caplog):
     last(by_hand(built, problem, *problem.inputs(), STEPS, announced=announced))
     assert not any("tile" in visit.reason for visit in built.guider.report.visits)
     assert not any("tile" in log.message for log in said(caplog))
+
+
+# What cannot be held and weighed computes, as the host does.
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"calls": 4}, {"interval": 3}, {"plan": {"tolerance": 0.1}}, {"use_cache": False}], ids=str
+)
+@pytest.mark.parametrize("name", [*SAMPLERS, "LinearMultistepSampler"])
+def test_complex_pictures_and_weights_that_are_mapped_over_compute(name, options):
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+
+    def sampled(x, share, **given):
+        return sampler(name, num_steps=STEPS, **given)(lambda x, sigma, cond: share * x, x, {}, None)
+
+    def mapped(**given):
+        return torch.func.vmap(lambda share: sampled(x, share, **given))(torch.tensor([0.7, 0.9], dtype=torch.float64))
+
+    ours, host = {"scale": 0, **options}, {"target": IDENTITY}
+    assert torch.equal(
+        sampled(torch.complex(x, 0.3 * x), 0.5 + 0.1j, **ours), sampled(torch.complex(x, 0.3 * x), 0.5 + 0.1j, **host)
+    )
+    assert torch.equal(mapped(**ours), mapped(**host))
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, "LinearMultistepSampler"])
+def test_outputs_may_be_broadcast_against_x(name):
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+
+    def grey(x, sigma, cond):
+        return 0.5 * x.mean(1, keepdim=True)
+
+    ours, host = (sampler(name, num_steps=STEPS, **given)(grey, x, {}, None) for given in ({"scale": 0}, {"target": IDENTITY}))
+    assert ours.shape == host.shape and ours.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, "LinearMultistepSampler"])
+def test_another_default_device_changes_nothing(name):
+    """As ``torch.set_default_device("cuda")`` in a script whose pictures, or whose calibration, are made on the CPU."""
+    problem = GaussianMixture((3, 160, 160), dtype=torch.float32)
+    inputs, built = problem.inputs(1), sampler(name, num_steps=STEPS, scale=2.0, calls=4)
+    sigmas = built.discretization(STEPS)
+    built.discretization = lambda *_, **__: sigmas
+    expected = built(problem, *inputs)
+    with torch.device("meta"):
+        assert torch.equal(built(problem, *inputs), expected)

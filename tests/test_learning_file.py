@@ -82,7 +82,7 @@ def test_mistakes_are_said_at_construction(tmp_path):
     whole.about.update(about)
     for name, wrong in {"alone_db": -math.inf, "samples": "many", "fingerprint": {1: 2}, "shapes": [["a", "b"]]}.items():
         Calibration(**{**vars(whole), "about": {**about, name: wrong}}).save(path)
-        with pytest.raises(ValueError, match=f"^learn='{path}'"):
+        with pytest.raises(ValueError, match=f"^learn='{path}': it was not learnt"):
             TaylorSeerGuider(**{**LEARN, "learn": str(path)})
     path.write_text("torn")
     with pytest.raises(ValueError, match="not a whole calibration file"):

@@ -63,7 +63,7 @@ class Forecaster:
         keys = state.pop("keys")
         vars(self).update(state)
         if keys:
-            self.begin(torch.tensor(keys, dtype=torch.float64))
+            self.begin(torch.tensor(keys, dtype=torch.float64, device="cpu"))
 
     def begin(self, sigmas: torch.Tensor) -> None:
         """Another loop begins, over ``sigmas``."""
@@ -167,11 +167,11 @@ class Forecaster:
 
         Where noise is added before a step, its first visit may be above the second one of the step before, but not above both.
         """
-        *older, before = [None, *(visit.sigma for visit in run.report.visits)]
+        older, before = [None, None, *(visit.sigma for visit in run.report.visits[-2:])][-2:]
         least = 1 - NEAR if len(run.schedule.nodes) == 1 else 1 + NEAR
         if before is None or not run.schedule.sigma(key) > before * least:
             return False
-        return older[-1] is None or run.schedule.sigma(key) >= older[-1] * (1 - NEAR)  # else churn, after a second visit
+        return older is None or run.schedule.sigma(key) >= older * (1 - NEAR)  # else churn, after a second visit
 
     def _strays(self, run, key, dtype):
         """Whether a visit is not at the node where the stepping has it: another sampler than was named, churn, or tiles."""

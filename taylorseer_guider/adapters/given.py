@@ -22,8 +22,8 @@ def checked(options):
 
 
 def known_scale(scale):
-    """A guidance ``scale``, infinite where it is not known; ValueError for what is no number."""
-    scale = plain(scale)
+    """A guidance ``scale``, infinite where it is not known, the largest of several; ValueError for what is no number."""
+    scale = float(scale.max()) if torch.is_tensor(scale) and scale.numel() else plain(scale)
     if isinstance(scale, str) or not isinstance(scale, Real) or math.isnan(scale):
         raise ValueError(f"scale={brief(scale)}: give the guidance scale, a number, or leave it out")
     return scale
@@ -33,8 +33,11 @@ def schedule_of(sigmas, stepping):
     """The Schedule of ``sigmas`` (n,), a tensor, an array or a list. ValueError where nothing can be forecast on it."""
     try:
         sigmas = torch.as_tensor(sigmas)
-    except (TypeError, ValueError, RuntimeError):
-        sigmas = None
+    except (TypeError, ValueError, RuntimeError):  # one that is read backwards, too
+        try:
+            sigmas = torch.tensor(list(sigmas))
+        except (TypeError, ValueError, RuntimeError):
+            sigmas = None
     if sigmas is None or sigmas.is_complex():
         raise ValueError("sigmas: not a list of numbers; give those of the sampler, as a tensor or a list")
     if sigmas.ndim != 1:

@@ -98,7 +98,7 @@ def _name_of(sampler):
 @cache
 def _ending(sample_lms):
     """The step of that linear multistep method: k-diffusion's goes to 0 by its polynomial, ComfyUI's ends at the last output."""
-    sigmas, ended = torch.tensor([1.0, 0.5, 0.0]), None
+    sigmas, ended = torch.tensor([1.0, 0.5, 0.0], device="cpu"), None
     with suppress(Exception):  # one that takes something else
-        ended = sample_lms(lambda x, sigma, **_: sigma[:, None], torch.ones(1, 1), sigmas, disable=True)
+        ended = sample_lms(lambda x, sigma, **_: sigma[:, None], torch.ones(1, 1, device="cpu"), sigmas, disable=True)
     return LinearMultistep(ends=torch.is_tensor(ended) and bool((ended == sigmas[1]).all()))

@@ -137,7 +137,7 @@ class Stream:
         return self._asked.forecast
 
     def _ask(self, x):
-        sigma = torch.tensor([self._walk.each[self.position]], dtype=torch.float64)
+        sigma = torch.tensor([self._walk.each[self.position]], dtype=torch.float64, device="cpu")
         self._asked = self.forecaster.ask(self._noisy(x), sigma, self._walk.step(self.position))
 
     def answer(self, x, output=None):
@@ -172,7 +172,7 @@ class Stream:
             as_they_are = replace(given, quantity="denoised", coordinate=coordinate)
             settings = replace(settings, forecast=as_they_are, use_cache=settings.use_cache and not known.stirs)
         made.settings, made.shares_plan = settings, True
-        made.begin(torch.tensor(self._walk.sigmas, dtype=torch.float64))
+        made.begin(torch.tensor(self._walk.sigmas, dtype=torch.float64, device="cpu"))
         return made
 
     def _noisy(self, x):

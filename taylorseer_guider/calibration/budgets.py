@@ -87,8 +87,8 @@ def resampled(sigmas, calls, schedule):
     """``calls`` sigmas that fall as ``sigmas`` do, from the first to the last above 0 of ``schedule``."""
     if len(sigmas) == calls and sigmas[0] == schedule[0]:
         return sigmas
-    logs = torch.tensor([*sigmas, min(sigmas[-1], schedule[-2])], dtype=torch.float64).log()
-    places = torch.linspace(0, len(logs) - 1, calls + 1, dtype=torch.float64)[:-1]
+    logs = torch.tensor([*sigmas, min(sigmas[-1], schedule[-2])], dtype=torch.float64, device="cpu").log()
+    places = torch.linspace(0, len(logs) - 1, calls + 1, dtype=torch.float64, device="cpu")[:-1]
     below = places.long().clamp(max=len(logs) - 2)
     found = (logs[below] + (places - below) * (logs[below + 1] - logs[below])).exp().tolist()
     return [schedule[0], *found[1:]]
@@ -118,7 +118,7 @@ def solved(problem, calls, start, refine, journal, bar):
     known = [Refinement(problem, solver, journal, first.mean) for solver in start.solvers(problem, calls)]
     best = min([first, *known], key=lambda each: each.unseen)
     solver, reached = landed(problem, sigmas)
-    if float(reached[problem.judging].mean()) > problem.decibels(torch.tensor(best.unseen).exp()) + CLEAR:
+    if float(reached[problem.judging].mean()) > problem.decibels(torch.tensor(best.unseen, device="cpu").exp()) + CLEAR:
         best = Refinement(problem, solver, journal, first.mean)
     found = first.start if len(problem.scales) == 1 else _at_their_scales(problem, sigmas)
     return best.run(refine, bar), problem.decibels(found.exp())

@@ -26,13 +26,13 @@ def fingerprint(run, sigmas):
     x = _noise(arguments["x"]) * (1 + sigma**2) ** 0.5
     probe = Probe.begun(run, x.to(arguments["x"].dtype), inspect.BoundArguments(opening.signature, arguments))
     output = probe.guided(probe.denoise(probe.x, sigma, 1))[0].flatten().double().cpu()
-    chosen = torch.linspace(0, len(output) - 1, NUMBERS).round().long()
+    chosen = torch.linspace(0, len(output) - 1, NUMBERS, device="cpu").round().long()
     return [float(f"{number:.6g}") for number in output[chosen].tolist()]
 
 
 def same(found, expected):
     """Whether two fingerprints are of one checkpoint."""
-    found, expected = torch.tensor(found, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
+    found, expected = (torch.tensor(numbers, dtype=torch.float64, device="cpu") for numbers in (found, expected))
     return found.shape == expected.shape and bool((found - expected).norm() <= SAME * expected.norm())
 
 
@@ -41,7 +41,7 @@ def _noise(value):
     if torch.is_tensor(value):
         if not value.is_floating_point():
             return torch.zeros_like(value)
-        each = torch.randn(value.shape[1:], generator=torch.Generator().manual_seed(0))
+        each = torch.randn(value.shape[1:], generator=torch.Generator().manual_seed(0), device="cpu")
         return each.to(value.device, value.dtype).expand(value.shape).clone()
     if isinstance(value, dict):
         return {key: _noise(item) for key, item in value.items()}

@@ -1,6 +1,7 @@
 """A calibration from beginning to end: from a few runs of the user's own model to solvers that serve all later ones."""
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from ..calibration_file import MOST_HELD, Calibration
 from ..hosts import stepping
 from ..settings import Settings
 from ..shim import Skipping
-from ..values import brief, path_of, plain, positive_number, whole_number
+from ..values import brief, plain, positive_number, whole_number
 from .budgets import Start, alone, most_calls, solved
 from .host import Probe, copied, seeded
 from .journal import Journal, Progress
@@ -83,7 +84,7 @@ def _checked(sampler, denoiser, runs, calls):
     if not runs:
         raise ValueError("runs is empty: give keyword arguments of at least one run to calibrate on")
     for n, run in enumerate(runs):
-        if not isinstance(run, Mapping):
+        if not hasattr(run, "keys"):
             raise ValueError(f"run {n}={brief(run)}: give a dictionary of the sampler's keyword arguments")
     calls = plain(calls)
     budgets = list(calls) if isinstance(calls, Iterable) and not isinstance(calls, (str, Mapping)) else [calls]
@@ -105,10 +106,11 @@ def _check_numbers(history, substeps, refine, peak, seed, low, folder):
     if refine and torch.is_inference_mode_enabled():
         why = "torch.inference_mode lets no gradient through"
         raise ValueError(f"refine={refine}: {why}; call calibrate outside of it, or give refine=0")
-    whole_number("seed", seed, 0, "that of the random numbers of the first run")
-    if not isinstance(low, bool):
+    whole_number("seed", seed, -(2**63), "that of the random numbers of the first run", 2**64 - 1)
+    if low not in (True, False):
         raise ValueError(f"low={low!r}: give true or false")
-    path_of("folder", folder, "a folder for recordings, not ")
+    if folder is not None and not (isinstance(folder, (str, os.PathLike)) and os.fspath(folder)):
+        raise ValueError(f"folder={folder!r}: give a folder for recordings, or leave it out")
 
 
 def _warn_of_copies(probes, runs):
@@ -197,7 +199,8 @@ def _job(fitted, problem, substeps, output, budgets, runs):
 def _sums(run):
     """A sum over each tensor of a ``run`` that tells it from others, as text."""
     for flat in (leaf.detach().flatten().to("cpu", torch.float64) for leaf in _leaves(run) if isinstance(leaf, torch.Tensor)):
-        yield f"{float(flat @ torch.arange(1, len(flat) + 1, dtype=torch.float64).cos()):.5g}"
+        places = torch.arange(1, len(flat) + 1, dtype=flat.dtype, device=flat.device)
+        yield f"{float(flat @ places.cos()):.5g}"
 
 
 def _words(run):

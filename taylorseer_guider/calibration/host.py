@@ -95,7 +95,7 @@ class Probe:
             self._at_scale(self.scale), loops.following(self._policy), loops.calling(self.sampler),
             torch.set_grad_enabled(x.requires_grad or getattr(sigma, "requires_grad", False)),
         ):  # fmt: skip
-            loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64), self.sampler)
+            loops.begin(guider, torch.tensor(self.sigmas, dtype=torch.float64, device="cpu"), self.sampler)
             guided = self.sampler.denoise(*self._bound.args, **self._bound.kwargs)
         raw, self._raw = self._raw, None
         if not torch.isfinite(guided).all():
@@ -112,7 +112,7 @@ class Probe:
         where the denoiser gives no one tensor, and where a ``gradient`` is wanted of it and there is none. One by sigma is none
         of a denoiser that looks sigma up.
         """
-        x, sigma = self.x.clone().requires_grad_(gradient), torch.tensor(self.sigmas[0], dtype=torch.float64)
+        x, sigma = self.x.clone().requires_grad_(gradient), torch.tensor(self.sigmas[0], dtype=torch.float64, device="cpu")
         guided, raw = self._ask(x, sigma.requires_grad_(gradient))
         if raw is not None and not torch.is_tensor(raw):
             raise ValueError(f"the denoiser returns a {type(raw).__name__}, and only one tensor can be fitted")

@@ -110,7 +110,12 @@ class Journal:
 
     def move(self, calls):
         """{"move": tensor, "spent": gradients, "least": float, "told": list} of that many ``calls``; None if there is none."""
-        return _loaded(self._move_file(calls))
+        path = self._move_file(calls)
+        found = _loaded(path)
+        if found is None or (isinstance(found, dict) and found.keys() >= {"move", "spent", "least"}):
+            return found
+        logger.warning("%s holds something else, and is made again", path)
+        return None
 
     def keep_move(self, calls, move, spent, least, told=()):
         """``told`` is what each gradient was: (the move, the loss there, what it is judged by, the gradient)."""

@@ -118,7 +118,7 @@ def substeps(start, end, count, dtype):
     """
     first, last = start ** (1 / RHO), end ** (1 / RHO)
     inner = [(first + (last - first) * i / count) ** RHO for i in range(1, count)] if end else []
-    return [float(torch.tensor(sigma, dtype=torch.float64).to(dtype)) for sigma in (start, *inner, end)]
+    return [float(torch.tensor(sigma, dtype=torch.float64, device="cpu").to(dtype)) for sigma in (start, *inner, end)]
 
 
 def _walked(probe, x, sigmas, first, branches):

@@ -84,7 +84,7 @@ class Problem:
         for scale, (x, *outputs) in zip(self.scales, told, strict=True):
             held = min(calls, self.history)
             found += [x, *branched([*outputs, *[0.0] * (held - len(outputs))], scale, self.branches)]
-        return torch.tensor([*found, *[0.0] * (len(found) * self.low)], dtype=torch.float64)
+        return torch.tensor([*found, *[0.0] * (len(found) * self.low)], dtype=torch.float64, device="cpu")
 
     def mixed(self, row, run):
         """The weights of ``row`` at the scale of ``run``."""

@@ -41,10 +41,11 @@ class Refinement:
     def __init__(self, problem, solver, journal, usual=-math.inf):
         self.problem, self.first, self.journal, self.calls = problem, solver, journal, len(solver.sigmas)
         self.offsets = [row - theory for row, theory in zip(solver.rows, self._rows(solver.sigmas), strict=True)]
-        self.gaps = -torch.cat([solver.sigmas, torch.tensor([problem.sigmas[-2]])]).log().diff().clamp(max=0)
+        self.gaps = -torch.cat([solver.sigmas, torch.tensor([problem.sigmas[-2]], device="cpu")]).log().diff().clamp(max=0)
         self.free = self.calls if self.calls > 1 else 0  # numbers that move the sigmas
         self.start, self.bases = self._measured()
-        self.best, self.spent = torch.zeros(self.free + sum(base.shape[1] for base in self.bases), dtype=torch.float64), 0
+        count = self.free + sum(base.shape[1] for base in self.bases)
+        self.best, self.spent = torch.zeros(count, dtype=torch.float64, device="cpu"), 0
         self.least, self._known = self._merit(self.start), (None, None)
         self.size = GAP * math.exp(min(self.mean - usual, 0.0) / 2)  # of a move of the gaps, with which theory's errors change
 
@@ -114,7 +115,7 @@ class Refinement:
     def _theory(self, logs):
         """Theory's rows at these log(sigma), and their derivatives (n, N) by it, from differences."""
         if self._known[0] is None or not torch.equal(self._known[0], logs):
-            steps = torch.eye(self.calls, dtype=logs.dtype)[1:] * NEARBY if self.free else []
+            steps = torch.eye(self.calls, dtype=logs.dtype, device="cpu")[1:] * NEARBY if self.free else []
             both = [(self._rows((logs + step).exp()), self._rows((logs - step).exp())) for step in steps]
             here, slopes = self._rows(logs.exp()), []
             for n, row in enumerate(here):
@@ -174,5 +175,5 @@ def _even(products, landing, blocks):
     changed = moves @ products @ moves.T
     size = torch.maximum(changed.diagonal(), LEAST * least(products, changed, blocks)).sqrt()
     size = torch.where(size > 0, size, 1.0)  # of a denoiser whose outputs are x or 0: there is nothing to weigh
-    scaled = changed / size[:, None] / size + RIDGE * torch.eye(len(changed), dtype=changed.dtype)
+    scaled = changed / size[:, None] / size + RIDGE * torch.eye(len(changed), dtype=changed.dtype, device="cpu")
     return moves.T @ (torch.linalg.inv(torch.linalg.cholesky(scaled)).T / size[:, None]) / math.sqrt(landing)

@@ -65,7 +65,7 @@ def mixing(shares, count, parts):
 
     ``shares`` are the L_k of that scale, ``count`` the regressors of a part; a row with ``low`` has two ``parts``.
     """
-    eye = torch.eye(count, dtype=torch.float64)
+    eye = torch.eye(count, dtype=torch.float64, device="cpu")
     return torch.block_diag(*[torch.cat([share * eye for share in shares], 1)] * parts)
 
 
@@ -80,5 +80,5 @@ def widened(grams, shares, parts, targets=1):
     if len(shares) == 1:
         return grams
     mixed = mixing(shares, (grams.shape[-1] - targets) // parts, parts)
-    matrix = torch.block_diag(mixed, *[torch.ones(1, 1, dtype=torch.float64)] * targets)
+    matrix = torch.block_diag(mixed, *[torch.ones(1, 1, dtype=torch.float64, device="cpu")] * targets)
     return matrix.T @ grams @ matrix

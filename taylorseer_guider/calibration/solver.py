@@ -101,4 +101,4 @@ def _mixed(weights, tensors):
 
 
 def _wide(numbers):
-    return torch.tensor(numbers, dtype=torch.float64)
+    return torch.tensor(numbers, dtype=torch.float64, device="cpu")

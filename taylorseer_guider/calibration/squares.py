@@ -35,9 +35,9 @@ def solve(grams, theory, blocks=1, strengths=STRENGTHS):
     the others: squares are weighed by 1 / (error + ``USUAL``), as for Cauchy's loss (Beaton and Tukey, Technometrics 1974).
     Returns (m - 1 floats, mean square residual).
     """
-    theory = torch.tensor(theory, dtype=grams.dtype)
+    theory = torch.tensor(theory, dtype=grams.dtype, device="cpu")
     moves = differences(len(theory), blocks).to(grams)
-    known = torch.block_diag(moves, torch.ones(1, 1).to(grams))
+    known = torch.block_diag(moves, torch.ones(1, 1, device="cpu").to(grams))
     known[-1, :-1] = -theory
     changed = known @ grams @ known.T
     found, errors = _robust(changed, least(grams.mean(0)[:-1], changed.mean(0), blocks), strengths if len(grams) >= FEW else NEAR)
@@ -46,7 +46,7 @@ def solve(grams, theory, blocks=1, strengths=STRENGTHS):
 
 def differences(count, blocks):
     """(count - blocks, count): each weight's regressor less that of the next one of its block."""
-    units = torch.eye(count // blocks)
+    units = torch.eye(count // blocks, device="cpu")
     return torch.block_diag(*[units[:-1] - units[1:]] * blocks)
 
 
@@ -69,19 +69,19 @@ def near(grams, theory, blocks=1):
 def _robust(grams, least, strengths):
     """(weights (n,), square errors (S,)) of a fit to ``grams`` (S, n + 1, n + 1), the last tensor being the target."""
     folds = min(len(grams), FOLDS) if len(strengths) > 1 else 0
-    left_out = torch.arange(len(grams)) % max(folds, 1)
-    kept = torch.ones(folds + 1, len(grams), dtype=grams.dtype)  # by each fit; the last one keeps all
+    left_out = torch.arange(len(grams), device="cpu") % max(folds, 1)
+    kept = torch.ones(folds + 1, len(grams), dtype=grams.dtype, device="cpu")  # by each fit; the last one keeps all
     if folds:
-        kept[left_out, torch.arange(len(grams))] = 0.0
+        kept[left_out, torch.arange(len(grams), device="cpu")] = 0.0
     errors = grams[:, -1, -1].expand(len(strengths), *kept.shape)
-    ridges = torch.tensor(strengths, dtype=grams.dtype)[:, None].expand(-1, len(kept))
+    ridges = torch.tensor(strengths, dtype=grams.dtype, device="cpu")[:, None].expand(-1, len(kept))
     for _ in range(ROUNDS):
         errors = errors.clamp(min=torch.finfo(grams.dtype).tiny)
         counts = kept / (errors + USUAL * errors.log().mean(-1, keepdim=True).exp())
         totals = torch.einsum("kfs,sij->kfij", counts / counts.sum(-1, keepdim=True), grams)
         weights = ridge(totals, ridges, least)
         errors = residual(grams, weights[..., None, :])
-    unseen = errors[:, left_out, torch.arange(len(grams))] if folds else errors[:, -1]
+    unseen = errors[:, left_out, torch.arange(len(grams), device="cpu")] if folds else errors[:, -1]
     best = int(unseen.clamp(min=torch.finfo(grams.dtype).tiny).log().mean(-1).argmin())
     return weights[best, -1], errors[best, -1]
 
@@ -93,11 +93,11 @@ def ridge(total, strength, least=0.0):
     Returns w, (..., n).
     """
     inner, onto = total[..., :-1, :-1], total[..., :-1, -1]
-    least = torch.as_tensor(least, dtype=total.dtype).clamp(min=torch.finfo(total.dtype).tiny)
+    least = torch.as_tensor(least, dtype=total.dtype, device="cpu").clamp(min=torch.finfo(total.dtype).tiny)
     size = torch.maximum(inner.diagonal(dim1=-2, dim2=-1), least).sqrt()
     scaled = inner / size[..., None] / size[..., None, :]
-    strength = torch.as_tensor(strength, dtype=total.dtype)[..., None, None]
-    scaled = scaled + strength * torch.eye(size.shape[-1], dtype=total.dtype)
+    strength = torch.as_tensor(strength, dtype=total.dtype, device="cpu")[..., None, None]
+    scaled = scaled + strength * torch.eye(size.shape[-1], dtype=total.dtype, device="cpu")
     return torch.linalg.solve(scaled, (onto / size)[..., None])[..., 0] / size
 
 

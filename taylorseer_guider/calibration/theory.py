@@ -72,7 +72,7 @@ def walked(asked, theory, visits, first=None, notice=None):
 
 def policy_over(sigmas, settings, scale):
     """That of ``settings`` without a calibration, in Euler's steps over ``sigmas`` (floats), at a guidance ``scale``."""
-    return unfitted(settings, Schedule(torch.tensor(sigmas, dtype=torch.float64)), SAMPLERS[EULER], scale)
+    return unfitted(settings, Schedule(torch.tensor(sigmas, dtype=torch.float64, device="cpu")), SAMPLERS[EULER], scale)
 
 
 def weights_of(policy, sigmas, nodes, most=None):
@@ -80,7 +80,7 @@ def weights_of(policy, sigmas, nodes, most=None):
 
     They depend on nothing else, so no output is needed.
     """
-    theory, nothing, found = Theory(policy, most), torch.zeros(1), []
+    theory, nothing, found = Theory(policy, most), torch.zeros(1, device="cpu"), []
     for stop in stops("euler", sigmas):
         if stop.step in nodes:
             theory.hold(stop, nothing, nothing)

@@ -92,7 +92,7 @@ def given(weights):
     left = iter(weights)
 
     def taken(grams, theory, blocks):
-        known = torch.as_tensor(next(left), dtype=torch.float64)
+        known = torch.as_tensor(next(left), dtype=torch.float64, device="cpu")
         return known.tolist(), float(residual(grams.sum(0), known)) / len(grams)
 
     return taken

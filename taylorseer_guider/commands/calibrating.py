@@ -10,7 +10,7 @@ from tqdm import tqdm
 from .. import calibrate, tiny
 from ..engines.errors import UserError, explained
 from ..engines.pictures import find_pictures, readable
-from ..settings import DECIDED, MOVED
+from ..settings import DECIDED, OPTIONS, Settings, regrouped
 from ..tiny.photographs import HELD_OUT, TRAINING, photograph
 from .figures import psnr
 from .job import Job, rehearse
@@ -124,12 +124,15 @@ def calibrate_all(args):
 
 def require_undecided(job, args):
     """UserError where the calibration that is to be fitted could not be measured afterwards, as the options have it."""
-    params = job.config.sampler_config.params.guider_config.get("params") or {}
-    for name in params:
-        if name in DECIDED or name in MOVED:
-            raise UserError(f"sampler_config.params.guider_config.params.{name}: a calibration decides it; leave it out")
-    if args.scales and not min(args.scales) <= args.scale <= max(args.scales):
-        raise UserError(f"--scale {args.scale:g}: it is to be measured at one from {min(args.scales):g} to {max(args.scales):g}")
+    key, params = "sampler_config.params.guider_config.params", job.config.sampler_config.params.guider_config.get("params") or {}
+    given = {name: value for name, value in regrouped(params).items() if name in OPTIONS}
+    asked, bare = Settings(**{**given, "calibration": None}), Settings()
+    for name in (*DECIDED, "learn"):
+        if getattr(asked, name) != getattr(bare, name):
+            raise UserError(f"{key}.{name}: a calibration decides it; leave it out")
+    scale = params.get("scale")
+    if args.scales and not min(args.scales) <= scale <= max(args.scales):
+        raise UserError(f"scale={scale:g}: it is to be measured at one from {min(args.scales):g} to {max(args.scales):g}")
     for calls in args.budgets:
         rehearse(job.sampler(calibration=None, calls=calls))
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..files import LONGEST, first_line
 from ..standalone.config import get_obj_from_str, instantiate_from_config
+from ..values import misspelt
 from .errors import UserError, explained
 
 LARGEST_FILE = 1 << 20  # bytes
@@ -124,9 +125,8 @@ def _check_part(key, part):
     """Raise UserError where ``part`` is not ``{target, params}``."""
     if not isinstance(part, dict):
         raise UserError(f"{key}={_short(part)}: give a mapping with `target` and `params`; configs/ has examples")
-    for name in part:
-        if name not in ("target", "params"):
-            raise UserError(f"{key}.{_short(name)}: unknown entry; a part of a config has `target` and `params`")
+    if (unknown := misspelt(part, ("target", "params"))) is not None:
+        raise UserError(f"{key}.{unknown}: unknown entry; a part of a config has `target` and `params`")
     target, params = part.get("target"), part.get("params")
     if not isinstance(target, str) or "." not in target.strip("."):
         raise UserError(f"{key}.target={_short(target)}: give the dotted name of a class, such as package.module.Class")

@@ -34,6 +34,7 @@ class InfDitEngine(Enlarger):
 
     on_cuda = "bfloat16"
     peak = 2.0
+    denoiser = None  # of one picture: ``arguments`` makes it
 
     def __init__(self, infdit_root, network, flags, modules, modeling, inference_type="full", block_batch=1, factor=4,
                  device="cpu", dtype=torch.float32):  # fmt: skip
