@@ -109,10 +109,7 @@ class Landing(Interpolate):
 
         The first ``unknown`` of them are left out of P.
         """
-        chosen = distinct([self._coordinate(sigma) for sigma in sigmas[unknown:]], self.settings.max_order + 1)
-        chosen = [unknown + i for i in chosen]
-        weights = mean_weights(self._coordinate, tuple(sigmas[i] for i in chosen), start, end)
-        return placed(chosen, weights, len(sigmas)), len(chosen) - 1
+        return placed_weights(self._coordinate, tuple(sigmas), start, end, unknown, self.settings.max_order)
 
     def _off(self, sigmas, visit):
         """Weights of the outputs at ``sigmas``, the newest a call's, in how far x is off at ``visit``, to be added to it."""
@@ -153,7 +150,15 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     return Interpolate(settings, schedule, settings.forecast.quantity_on(stepping.noisy or schedule.rising), half=half)
 
 
-@lru_cache(maxsize=1024)  # Heun asks twice a step, and every picture of a schedule asks alike
+@lru_cache(maxsize=2048)  # Heun asks twice a step, and every picture of a schedule asks alike
+def placed_weights(coordinate, sigmas, start, end, unknown, order):
+    """(``mean_weights`` of the outputs at ``sigmas`` (a tuple) but for the first ``unknown``, their order, ``order`` at most)."""
+    chosen = [unknown + i for i in distinct([coordinate(sigma) for sigma in sigmas[unknown:]], order + 1)]
+    weights = mean_weights(coordinate, tuple(sigmas[i] for i in chosen), start, end)
+    return tuple(placed(chosen, weights, len(sigmas))), len(chosen) - 1
+
+
+@lru_cache(maxsize=1024)
 def mean_weights(coordinate, nodes, start, end):
     """Weights of outputs at ``nodes`` (a tuple) in the mean of their polynomial over 1 / sigma from ``start`` to ``end``.
 

@@ -48,6 +48,12 @@ def test_an_engine_that_lacks_something_is_named_with_it():
         build_engine(lacking)
 
 
+@pytest.mark.parametrize("params", [{"count": 0}, {"spread": -1}], ids=str)
+def test_a_mixture_has_samples_and_a_spread(params):
+    with pytest.raises(UserError, match="engine.params: count=.*give one sample or more, and a spread above 0"):
+        build_engine(config("mixture.yaml", **params))
+
+
 def test_a_misspelt_entry_is_named_and_others_stay(tmp_path):
     text = (CONFIGS / "mixture.yaml").read_text()
     (tmp_path / "more.yaml").write_text(text.replace("sampler_config:", "sampler_config:\n  note: the host's own", 1))

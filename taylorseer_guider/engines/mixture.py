@@ -3,8 +3,8 @@
 import torch
 
 from ..standalone.mixture import GaussianMixture, patterns
-from ..values import positive_number, whole_number
 from .base import Engine
+from .errors import UserError
 from .sgm import grid
 
 
@@ -14,8 +14,8 @@ class MixtureEngine(Engine):
     takes_pictures, factor, peak, on_cuda = False, 1, 2.0, "float32"
 
     def __init__(self, count=8, spread=0.05, device="cpu", dtype=torch.float32):
-        whole_number("engine.params.count", count, 1, "how many samples are made")
-        positive_number("engine.params.spread", spread, "how wide the data are about each pattern")
+        if count < 1 or not spread > 0:
+            raise UserError(f"engine.params: count={count}, spread={spread}: give one sample or more, and a spread above 0")
         self.count, self.device, self.dtype = count, device, dtype
         self.denoiser = GaussianMixture(patterns(), spread)
 
