@@ -167,8 +167,12 @@ class Learner:
             self._save(learnt)
 
     def _moved(self, guider, recording, key):
-        """Whether another scale was set than the one of ``recording``, so that nobody knows what was learnt; the log says so."""
-        moved = recording.fault is None and not same_scale(guider.scale, recording.scale)
+        """Whether another scale was set than the one of ``recording``, so that nobody knows what was learnt; the log says so.
+
+        Where it was set in the middle of the run, once: of hosts that do so in every run there is nothing to learn.
+        """
+        behind = recording.fault is None and not same_scale(guider.scale, recording.scale)
+        moved = behind or (recording.moved and ("moved", key) not in self._said)
         if moved:
             self._say(
                 ("moved", key), "nothing is learnt from a run at scale %s, as the guider's is %s now: the next one is a full run",

@@ -25,7 +25,8 @@ class Recording:
 
     Of each sample the same ``elements`` (n,) are recorded, evenly spread over it, fewer where the batch is large. Besides, the
     run's first ``x`` and ``output``, (B, ...), are held whole, where they are. ``fault`` says why there is nothing to learn from,
-    ``draws`` whether the denoiser may draw random numbers: not where none were drawn from one visit to the next.
+    ``moved`` that this is a scale that was set meanwhile, ``draws`` whether the denoiser may draw random numbers: not where none
+    were drawn from one visit to the next.
     Branches are not kept apart, as ``calibrate`` keeps them: from one picture nobody can tell how they share what they say.
     """
 
@@ -33,7 +34,7 @@ class Recording:
         self.limit, self.count = limit, count
         self.visits, self.elements, self.fault = [], None, None
         self.x = self.output = self.scale = self.shape = None
-        self.draws, self._drawn = True, None
+        self.draws, self._drawn, self.moved = True, None, False
 
     @torch.no_grad()
     def take(self, visit, x, guided, scale):
@@ -71,6 +72,7 @@ class Recording:
 
     def _require_same(self, x, guided, scale):
         if not same_scale(scale, self.scale):
+            self.moved = True
             raise ValueError(f"the guidance scale was changed in mid-run, from {self.scale} to {scale}")
         if x.shape != self.x.shape or guided.shape != x.shape:
             raise ValueError(f"x changed its shape in mid-run, from {tuple(self.x.shape)} to {tuple(x.shape)}")

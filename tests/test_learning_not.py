@@ -126,3 +126,24 @@ def test_a_small_recording_teaches_too(monkeypatch):
     exact = sample("HeunEDMSampler", problem, VANILLA, inputs, num_steps=300, scale=SCALE)[0]
     alone = sample("HeunEDMSampler", problem, inputs=inputs, scale=SCALE, calls=CALLS)[0]
     assert decibels(built(problem, *inputs), exact) > decibels(alone, exact)
+
+
+@pytest.mark.parametrize(("times", "after"), [(1, CALLS), (9, CALLS)])
+def test_a_scale_that_is_set_in_mid_run_once_costs_one_lesson(times, after, caplog):
+    """A slider that is moved, and a host that sets another scale in the middle of every run."""
+    problem, built, left = problem_of(), sampler("HeunEDMSampler", **LEARN), [times]
+
+    def sliding(x, sigma, cond):
+        if problem.calls % 2 and left[0] and 0.5 < float(sigma[0]) < 0.9:
+            left[0] -= 1
+            built.guider.scale = SCALE + 1 - built.guider.scale + SCALE
+        return problem(x, sigma, cond)
+
+    full = []
+    for seed in range(4):
+        before = problem.calls
+        built(sliding, *problem.inputs(seed=seed))
+        full.append(problem.calls - before)
+    assert full[0] == 39 and full[-1] == after, full
+    assert "the next one is a full run" in caplog.text
+    assert (built.guider.report.learnt.calibration is not None) == (times == 1)
