@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from problems import GaussianMixture, sample
 from taylorseer_guider import TaylorSeerGuider
+from taylorseer_guider.adaptive import Errors, rms
 from taylorseer_guider.forecast import newton_weights, weighted_sum
-from taylorseer_guider.interpolate import Errors, rms
 
 TOLERANCES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 
