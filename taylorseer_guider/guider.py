@@ -50,7 +50,7 @@ class TaylorSeerGuider(shim.Skipping):
                      file is read if it is there, and else written
     repeat_visits    where a node is visited twice (Heun): call at the first visit and ``reuse`` its output at the second,
                      forecast the first and call ``later``, at the corrected x, or ``compute`` both
-    plan             nodes       step indices to call at; wins over interval, warmup and tail
+    plan             nodes       indices of sigmas to call at; wins over interval, warmup and tail
                      warmup      how many of the first nodes are always called (1)
                      tail        how many of the last nodes are always called (0)
                      tolerance   forecast where the error to expect, as a share of the output, is at most this; wins over interval
@@ -215,6 +215,8 @@ class TaylorSeerGuider(shim.Skipping):
         """``run`` has ended well: learn from it, if it was recorded for that. Never raises, but where it is interrupted."""
         if run.recording is not None:
             self._learner.learn(self, run)
+        elif self._learner is not None:
+            self._learner.went(run)
 
     def finished(self, report: Report) -> None:
         """A run has ended; ``report`` is what it did."""

@@ -146,6 +146,14 @@ class Learner:
             )
         self._checked = True
 
+    def went(self, run):
+        """``run`` has gone by what was learnt; if its sampler asked its denoiser by itself, of what checkpoint nobody knows."""
+        if run.opening is None and isinstance(run.policy, Calibrated) and self._file is not None and not self._checked:
+            self._say(
+                "unasked", "learn=%r: whether it is of this checkpoint is not known, since %s asks its denoiser by itself; use "
+                "the file once with Heun's, Euler's or DPM++2M's sampler", str(self._path), type(run.sampler).__name__,
+            )  # fmt: skip
+
     def learn(self, guider, run):
         """Learn from the recorded ``run``, unless that was done meanwhile. Raises nothing but what interrupts the program."""
         key = self._key(guider, run.schedule, run.sampler, run.recording.shape)

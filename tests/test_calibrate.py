@@ -33,6 +33,13 @@ def test_measuring_a_calibration_repeats_the_rows_of_the_command_that_made_it(tm
     assert rows.shape == (2, 3, 2) and np.isfinite(rows).all() and (rows[..., 0] > rows[..., 1]).all()
 
 
+def test_a_calibration_is_measured_at_its_own_numbers_of_calls_unless_others_are_named():
+    words = ["--measure", str(ROOT / "configs" / "tiny_calibration.yaml")]
+    assert calibrating.budgets_of(calibrate.parse(words)) == [5, 6, 7, 8, 10, 13]
+    assert calibrating.budgets_of(calibrate.parse([*words, "--calls", "8"])) == [8]
+    assert calibrating.budgets_of(calibrate.parse([])) == [5, 6, 8, 10, 13]
+
+
 def test_of_fewer_than_five_pictures_a_calibration_is_measured_on_the_same_ones(tmp_path):
     for n in range(1, 7):
         Image.new("RGB", (64, 64), (40 * n, 0, 0)).save(tmp_path / f"{n}.png")

@@ -206,3 +206,31 @@ def test_where_it_is_not_known_at_which_sigma_a_visit_is_every_visit_computes(co
 def test_a_scheduler_that_changes_the_image_is_not_led(config):
     known = stepping(made("DDIMScheduler", {**SD, "clip_sample": False, **config}))
     assert known.method is None and not known.noisy
+
+
+@pytest.mark.parametrize("first", ["compile", "enable"])
+@pytest.mark.slow
+def test_a_compiled_network_stays_whole_and_forecasts_are_left_out_of_it(first):
+    torch._dynamo.reset()
+    graphs, net = [], Net()
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    pipe = pipeline("AnyPipeline", net)
+    enable(pipe, calls=6)
+    expected = flowing(pipe, "flow", 12)
+    disable(pipe)
+    for step in (first, "enable" if first == "compile" else "compile"):
+        if step == "compile":
+            pipe.transformer = torch.compile(pipe.transformer, backend=counting)
+        else:
+            streams = enable(pipe, calls=6)
+    torch.testing.assert_close(flowing(pipe, "flow", 12), expected)
+    forecast = len(graphs)
+    assert streams.report.calls == 6
+    torch._dynamo.reset()
+    graphs.clear()
+    flowing(pipeline("AnyPipeline", torch.compile(Net(), backend=counting)), "flow", 12)
+    assert 0 < forecast <= len(graphs) + 1

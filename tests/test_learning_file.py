@@ -41,6 +41,18 @@ def test_a_file_serves_other_samplers_and_schedules_and_knows_its_checkpoint_the
         sampler(name, num_steps=steps, **{**LEARN, "learn": path})(problem, *inputs)
 
 
+def test_where_a_sampler_asks_its_denoiser_by_itself_the_log_says_that_the_checkpoint_is_not_known(tmp_path, caplog):
+    """Stability sgm's linear multistep."""
+    path = str(tmp_path / "learnt.yaml")
+    problem, _ = taught(learn=path)
+    again = sampler("LinearMultistepSampler", **{**LEARN, "learn": path})
+    again.guider.opens = lambda *_: None
+    for seed in (3, 4):
+        assert counted(again, problem, problem.inputs(seed=seed))[1] == CALLS
+    (warning,) = said(caplog)
+    assert "whether it is of this checkpoint is not known, since LinearMultistepSampler asks" in warning.getMessage()
+
+
 @pytest.mark.parametrize(
     ("change", "why"), [("scale", "scale is 3.0 here, it was fitted for 2.0"), ("size", "x is .3, 6, 6. here")]
 )

@@ -16,6 +16,7 @@ from diffusers.guiders.guider_utils import GuiderOutput
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.utils import BaseOutput
 
+from ..visits import eager
 from .streams import Streams
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,14 @@ class ForecastHook(ModelHook):
         return module
 
     def new_forward(self, module, *args, **kwargs):
+        stream, x, answer = self._asked(module, args, kwargs)
+        if answer is not None:
+            return answer
+        return self._answered(stream, x, self.fn_ref.original_forward(*args, **kwargs))  # which may be compiled, and this is not
+
+    @eager
+    def _asked(self, module, args, kwargs):
+        """(the stream of a visit, None where there is none, its x, the forecast, None where the network is to run)."""
         given = self._signature.bind(*args, **kwargs).arguments
         x, timestep = given.get("sample", given.get("hidden_states")), given.get("timestep")
         stream = None
@@ -116,9 +125,12 @@ class ForecastHook(ModelHook):
             self._streams.say(f"{type(module).__name__} takes no `sample` or `hidden_states` beside a `timestep`")
         else:
             stream = self._streams.at(id(module), timestep, given.get("encoder_hidden_states"))
-        if stream is not None and stream.ask(x):
-            return stream.form(stream.answer(x))
-        output = self.fn_ref.original_forward(*args, **kwargs)
+        forecast = stream is not None and stream.ask(x)
+        return stream, x, stream.form(stream.answer(x)) if forecast else None
+
+    @eager
+    def _answered(self, stream, x, output):
+        """What the visit of ``stream`` at ``x`` gives for the network's ``output``."""
         opened = _opened(output)
         if stream is None or opened is None:
             return output

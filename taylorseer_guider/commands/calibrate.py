@@ -16,7 +16,14 @@ def parse(argv, prog=PROG):
     add("--input-path", type=Path, help="a picture or a folder of them; default: the embedded model's training photographs")
     add("--out", type=Path, default=Path("calibration.yaml"), help="the file to write")
     add("--measure", type=Path, metavar="FILE", help="fit nothing: measure this calibration on the crops of --check")
-    add("--calls", dest="budgets", metavar="CALLS", type=int, nargs="+", default=[5, 6, 8, 10, 13], help="budgets")
+    add(
+        "--calls",
+        dest="budgets",
+        metavar="CALLS",
+        type=int,
+        nargs="+",
+        help="budgets (default: 5 6 8 10 13; with --measure those of its file)",
+    )
     add("--scale", type=float, help="guidance scale, which the calibration is then for; with --scales, the one to measure at")
     add(
         "--scales",

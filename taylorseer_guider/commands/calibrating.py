@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import calibrate, tiny
+from .. import Calibration, calibrate, tiny
 from ..engines.errors import UserError, explained
 from ..engines.pictures import find_pictures, readable
 from ..settings import DECIDED, OPTIONS, Settings, regrouped
@@ -16,6 +16,7 @@ from .figures import psnr
 from .job import Job, rehearse
 from .results import require_folder_of
 
+BUDGETS = 5, 6, 8, 10, 13
 EXACT_STEPS = 100  # of the host's own sampler, taken for the exact solution
 
 
@@ -82,6 +83,13 @@ def decibels(value):
     return "inf" if value is None else f"{value:.2f}"
 
 
+def budgets_of(args):
+    """What --calls says; else those of the file that is to be measured, or the usual ones."""
+    if args.budgets is None and args.measure:
+        return sorted(Calibration.load(args.measure, "--measure").budgets)
+    return args.budgets or list(BUDGETS)
+
+
 def require_file(args):
     """UserError where there is nothing to measure, or nowhere to write to, before anything is run."""
     if args.measure and not args.measure.is_file():
@@ -100,6 +108,7 @@ def require_file(args):
 def calibrate_all(args):
     """Do what calibrate.py was asked for."""
     require_file(args)
+    args.budgets = budgets_of(args)
     job = Job.of(args)
     engine = job.engine()
     rehearse(job.full_sampler())

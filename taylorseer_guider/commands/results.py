@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..engines.errors import UserError
 from .pictures import write_picture, write_text
@@ -71,6 +72,7 @@ def read_record(folder, name):
 
 def read_folder(folder):
     """{file of a picture: its record} of all results in ``folder``, with those of the one ``report.json`` of earlier versions."""
+    folder = Path(folder)
     records = {f"{path.stem}.png": read_record(folder, path.stem) for path in sorted(folder.glob("*.json"))}
     return {**_earlier(folder / "report.json"), **{name: record for name, record in records.items() if record}}
 

@@ -33,7 +33,7 @@ def parse(argv, prog=PROG):
     add("--num-steps", type=int, help="steps of the schedule")
     add("--scale", type=float, help="guidance scale; 0 and 1 run one branch")
     add("--interval", type=int, help="call the denoiser at every N-th node")
-    add("--calls", type=int, help="call it at this many nodes instead; with a calibration, one of its budgets")
+    add("--calls", type=int, help="make this many calls; with a calibration, one of its budgets")
     add("--max-order", type=int, help="order of the forecast")
     add("--seeds", "--seed", nargs="+", default=[0], metavar="SEED", help="one picture for each")
     add_model_options(add)
