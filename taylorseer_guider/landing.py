@@ -28,8 +28,6 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from operator import mul
 
-import torch
-
 from .forecast import Weights, distinct, newton_weights, placed
 from .interpolate import Interpolate
 from .plan import evenly
@@ -37,6 +35,7 @@ from .report import CALL
 from .schedule import NEAR
 from .settings import USUAL_SCALE
 from .steps import Step
+from .values import largest
 
 STEADY = 4.5  # the longest gap in log(sigma), times the guidance scale, after which x is wholly put right
 PIECES = 8  # of Simpson's rule for each unit of log(sigma)
@@ -136,7 +135,7 @@ def unfitted(settings, schedule, stepping, scale, movable=True):
     ``movable`` says whether the denoiser can be called at other sigmas than the host's.
     Of a tensor of scales, as video guiders have, the largest counts. ValueError where the settings do not fit the schedule.
     """
-    scale = float(scale.max()) if torch.is_tensor(scale) else scale
+    scale = largest(scale)
     strength = scale if math.isfinite(scale) else USUAL_SCALE
     lands = settings.may_land and (stepping.method is not None or stepping.step is not None)
     falls = bool(schedule.nodes) and all(a >= b for a, b in pairwise(schedule.nodes))
@@ -158,7 +157,6 @@ def placed_weights(coordinate, sigmas, start, end, unknown, order):
     return tuple(placed(chosen, weights, len(sigmas))), len(chosen) - 1
 
 
-@lru_cache(maxsize=1024)
 def mean_weights(coordinate, nodes, start, end):
     """Weights of outputs at ``nodes`` (a tuple) in the mean of their polynomial over 1 / sigma from ``start`` to ``end``.
 

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 from .calibration_file import Calibration
-from .values import finite_number, whole_number
+from .checks import Reader
 
 # nodes for each call: a full run of fewer is no nearer than `calls` alone, and leaves too little choice for longer ones
 ROOM = 2.0
+MOST = 10**12  # samples or calls that a file may speak of
 CLEAR = 2.0  # dB by which `calls` alone must be beaten on the pictures that were learnt from: others may lose by less
 
 
@@ -28,16 +29,13 @@ class Learnt:
     @classmethod
     def of(cls, calibration, calls):
         """What a ``calibration`` that was learnt says of itself. ValueError for one that was not."""
-        about, budget = calibration.about, calibration.budget(calls)
+        budget = calibration.budget(calls)
         try:
-            samples, cost, alone = about["samples"], about["cost"], about["alone_db"]
-            parts, doubt = about.get("parts_db", math.inf), about.get("doubt")  # files of 0.3 have neither
-            whole_number("samples", samples, 1, "")
-            whole_number("cost", cost, 0, "")
-            finite_number("alone_db", alone, "")
-            if parts != math.inf:
-                finite_number("parts_db", parts, "")
-        except (KeyError, AttributeError, ValueError):
+            about = Reader(calibration.about, "about")
+            samples, cost, alone = about.whole("samples", 1, MOST), about.whole("cost", 0, MOST), about.number("alone_db")
+            parts = about.number("parts_db") if "parts_db" in about.data else math.inf  # files of 0.3 have none, and no doubt
+            doubt = about.data.get("doubt")
+        except ValueError:
             raise ValueError("it was not learnt; give it as `calibration`") from None
         return cls(calls, calibration, samples, cost, budget.db, alone, parts, doubt)
 

@@ -116,7 +116,8 @@ def require_room(sigmas, calls):
 
 def nearest(sigmas, wanted):
     """Indices of the ``sigmas`` nearest to those ``wanted``, in log(sigma): rising, distinct, the first one first."""
-    places, never = (torch.tensor(each, dtype=torch.float64, device="cpu") for each in (list(map(math.log, sigmas)), [math.inf]))
+    places = torch.tensor([math.log(sigma) for sigma in sigmas], dtype=torch.float64, device="cpu")
+    never = torch.full((1,), math.inf, dtype=torch.float64, device="cpu")
     costs, before = torch.full_like(places, math.inf), []  # by the newest index, which index came before
     costs[0] = 0
     for each in wanted[1:]:

@@ -131,11 +131,14 @@ class Settings:
         """Raise ValueError where an option is given that the ``calibration`` decides."""
         if self.calibration is None:
             return
+        for name in self.given(DECIDED):
+            said = name if name in GROUPS else f"{name}={getattr(self, name)!r}"
+            raise ValueError(f"{said}: calibration={self.calibration!r} decides it; leave one of the two out")
+
+    def given(self, names):
+        """Those of the options ``names`` that are not as they are by default."""
         bare = Settings()
-        for name in DECIDED:
-            if (given := getattr(self, name)) != getattr(bare, name):
-                said = name if name in GROUPS else f"{name}={given!r}"
-                raise ValueError(f"{said}: calibration={self.calibration!r} decides it; leave one of the two out")
+        return [name for name in names if getattr(self, name) != getattr(bare, name)]
 
     def _require_one_budget(self):
         """Raise ValueError where there is something to ``learn``, and no one number of calls to learn it for."""

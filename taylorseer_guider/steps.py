@@ -137,11 +137,9 @@ class Answers:
         if not self.step.earlier:
             return
         oldest = self._told.pop().kept if len(self._told) == self.step.earlier else None
-        if visit.node is None or visit.sigma is None or not torch.is_tensor(answer) or unfit(answer):
-            self._told.clear()
-            return
-        of_x, of_answer = self.step.kept(visit.sigma)
-        if of_x and answer.shape != x.shape:  # one that the host broadcasts
+        lost = visit.node is None or visit.sigma is None or not torch.is_tensor(answer) or unfit(answer)
+        of_x, of_answer = (0.0, 0.0) if lost else self.step.kept(visit.sigma)
+        if lost or (of_x and answer.shape != x.shape):  # the host broadcasts it
             self._told.clear()
             return
         if oldest is None or (oldest.shape, oldest.dtype, oldest.device) != (answer.shape, answer.dtype, answer.device):

@@ -4,7 +4,6 @@ import math
 import os
 import reprlib
 from collections.abc import Iterable
-from contextlib import suppress
 from difflib import get_close_matches
 from numbers import Integral, Real
 
@@ -46,10 +45,13 @@ def whole_number(name, value, least, remedy, most=math.inf):
 
 def quoted(value):
     """What to do about a number that was given as a text, as YAML reads one in quotes, and 1e-3; None where it is none."""
-    with suppress(TypeError, ValueError):
-        if isinstance(value, str) and float(value) is not None:
-            return "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
-    return None
+    if not isinstance(value, str):
+        return None
+    try:
+        float(value)
+    except ValueError:
+        return None
+    return "this is a text: leave the quotes out, and write 1.0e-3 rather than 1e-3"
 
 
 def misspelt(names, known):
@@ -89,6 +91,11 @@ def path_of(name, value, others=""):
 def same_scale(one, other):
     """Whether two guidance scales are one: equal numbers, or the very tensor of several, as a guider of video frames has."""
     return one is other or one == other
+
+
+def largest(scale):
+    """A guidance ``scale``; of a tensor of several, as video guiders have, the largest, a float."""
+    return float(scale.max()) if torch.is_tensor(scale) and scale.numel() else scale
 
 
 def step_indices(nodes):

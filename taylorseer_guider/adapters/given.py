@@ -8,7 +8,7 @@ import torch
 
 from ..schedule import Schedule
 from ..settings import OPTIONS, Settings, regrouped
-from ..values import brief, plain
+from ..values import brief, largest, plain
 
 TAKEN = tuple(name for name in OPTIONS if name not in ("calibration", "learn"))  # those two go with a sampler that the shim sees
 
@@ -23,7 +23,7 @@ def checked(options):
 
 def known_scale(scale):
     """A guidance ``scale``, infinite where it is not known, the largest of several; ValueError for what is no number."""
-    scale = float(scale.max()) if torch.is_tensor(scale) and scale.numel() else plain(scale)
+    scale = plain(largest(scale))
     if isinstance(scale, str) or not isinstance(scale, Real) or math.isnan(scale):
         raise ValueError(f"scale={brief(scale)}: give the guidance scale, a number, or leave it out")
     return scale

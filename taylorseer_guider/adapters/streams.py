@@ -13,6 +13,7 @@ import torch
 
 from ..report import Report
 from ..settings import AUTO
+from ..values import largest
 from .core import Forecaster, is_alive
 from .given import checked
 from .schedulers import Walk, relation
@@ -218,7 +219,5 @@ def noisy_part(x, output):
 
 def guidance_scale(guided):
     """The scale of a pipeline or guider, the largest where it is a tensor; infinite where it has none that one could know."""
-    scale = getattr(guided, "guidance_scale", None)
-    if torch.is_tensor(scale):
-        return float(scale.max())
+    scale = largest(getattr(guided, "guidance_scale", None))
     return float(scale) if isinstance(scale, (int, float)) else float("inf")

@@ -90,13 +90,7 @@ class Journal:
 
     def reference(self, run):
         """The Reference of the run of this number, mapped into memory where it lies in the folder; None if there is none."""
-        path = self.folder and self.folder / f"solution-{run}.pt"
-        found = _loaded(path, mmap=True)
-        try:
-            return None if found is None else Reference(**found)
-        except TypeError:
-            logger.warning("%s holds something else, and is made again", path)
-            return None
+        return _loaded(self.folder and self.folder / f"solution-{run}.pt", Reference, mmap=True)
 
     def keep_reference(self, run, reference):
         """``reference``, from the folder if there is one: then its tensors take no memory."""
@@ -110,12 +104,7 @@ class Journal:
 
     def move(self, calls):
         """{"move": tensor, "spent": gradients, "least": float, "told": list} of that many ``calls``; None if there is none."""
-        path = self._move_file(calls)
-        found = _loaded(path)
-        if found is None or (isinstance(found, dict) and found.keys() >= {"move", "spent", "least"}):
-            return found
-        logger.warning("%s holds something else, and is made again", path)
-        return None
+        return _loaded(self._move_file(calls), _move)
 
     def keep_move(self, calls, move, spent, least, told=()):
         """``told`` is what each gradient was: (the move, the loss there, what it is judged by, the gradient)."""
@@ -127,12 +116,21 @@ class Journal:
         return self.folder and self.folder / f"refined-{self._options}-calls_{calls}.pt"
 
 
-def _loaded(path, **options):
-    """The dictionary in the file ``path``; None where there is none, or none that can be read: it is made again."""
+def _move(*, move, spent, least, **others):
+    return {"move": move, "spent": spent, "least": least, **others}
+
+
+def _loaded(path, made, **options):
+    """What ``made(**found)`` makes of the dictionary in the file ``path``; None where there is none: it is made again."""
     if path is None or not path.exists():
         return None
     try:
-        return torch.load(str(path), weights_only=True, **options)  # torch 2.2 maps no Path
+        found = torch.load(str(path), weights_only=True, **options)  # torch 2.2 maps no Path
     except Exception as error:  # a file cut short raises one of many kinds
         logger.warning("%s cannot be read (%s), and is made again", path, first_line(error))
+        return None
+    try:
+        return made(**found)
+    except TypeError:
+        logger.warning("%s holds something else, and is made again", path)
         return None

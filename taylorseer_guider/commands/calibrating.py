@@ -135,10 +135,8 @@ def require_undecided(job, args):
     """UserError where the calibration that is to be fitted could not be measured afterwards, as the options have it."""
     key, params = "sampler_config.params.guider_config.params", job.config.sampler_config.params.guider_config.get("params") or {}
     given = {name: value for name, value in regrouped(params).items() if name in OPTIONS}
-    asked, bare = Settings(**{**given, "calibration": None}), Settings()
-    for name in (*DECIDED, "learn"):
-        if getattr(asked, name) != getattr(bare, name):
-            raise UserError(f"{key}.{name}: a calibration decides it; leave it out")
+    for name in Settings(**{**given, "calibration": None}).given((*DECIDED, "learn")):
+        raise UserError(f"{key}.{name}: a calibration decides it; leave it out")
     scale = params.get("scale")
     if args.scales and not min(args.scales) <= scale <= max(args.scales):
         raise UserError(f"scale={scale:g}: it is to be measured at one from {min(args.scales):g} to {max(args.scales):g}")
